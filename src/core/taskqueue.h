@@ -1,0 +1,81 @@
+/* taskqueue.h: submitted work, from many threads to many workers.
+ *
+ *     submitter ──push──►  [ first … last ]  ──pop──►  worker
+ *                           under one lock             spins a moment, then parks
+ *
+ * First in, first out. The lock is held for a few instructions only. What the
+ * queue is careful with is waking: a sleeping worker costs 40 us to wake, and
+ * the wake-up is a system call for the submitter. So
+ *   - a push wakes a worker only if no worker that is already awake is sure to
+ *     look: the ones that spin, and the ones that were woken and have not come
+ *     back for the lock yet, each take one task;
+ *   - the worker that fell idle last is woken first: its caches are warm, and
+ *     the others may sleep on;
+ *   - a worker that has just worked spins for some tens of microseconds before
+ *     it parks, because in a request-response pattern the next task comes then.
+ *     At most one worker of a queue spins, and none on a single processor.
+ *
+ * Nodes belong to the queue between push and pop or remove.
+ */
+#ifndef AIO_CORE_TASKQUEUE_H
+#define AIO_CORE_TASKQUEUE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "list.h"
+#include "park.h"
+
+typedef struct AioTaskNode {
+    AioListNode link; /* guarded by the queue's lock; unlinked outside the queue */
+} AioTaskNode;
+
+/* A worker's place in the queue; belongs to the worker, outlives its last pop. */
+typedef struct AioConsumer {
+    AioListNode idle_link; /* guarded by the queue's lock */
+    AioParker parker;
+} AioConsumer;
+
+typedef struct AioTaskQueue {
+    pthread_mutex_t lock;
+    /* guarded by `lock`: */
+    AioList tasks;
+    AioList idle;  /* parked consumers, the one that parked last at the end */
+    int waking;    /* consumers that were unparked and have not taken the lock yet */
+    int spinning;  /* consumers that spin */
+    int max_spinning;
+    bool closed;
+    /* Tasks in the queue. Written under the lock; read without it, relaxed, by
+     * spinners only, as a hint that taking the lock is worth while: the lock
+     * then orders everything. */
+    _Atomic long length;
+    int64_t spin_ns; /* constant */
+} AioTaskQueue;
+
+/* `spin_ns`: how long an idle consumer spins before it parks. Returns 0 or -1. */
+int aio_taskqueue_init(AioTaskQueue *queue, int64_t spin_ns);
+void aio_taskqueue_destroy(AioTaskQueue *queue);
+
+int aio_consumer_init(AioConsumer *consumer);
+void aio_consumer_destroy(AioConsumer *consumer);
+
+void aio_task_node_init(AioTaskNode *node);
+
+/* Take `node`. False (and the caller keeps it) if the queue is closed. */
+bool aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node);
+
+/* The next task, or NULL at once if there is none. */
+AioTaskNode *aio_taskqueue_try_pop(AioTaskQueue *queue);
+
+/* Wait for the next task; NULL once the queue is closed and empty. */
+AioTaskNode *aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer);
+
+/* Take `node` out if it is still queued (then it is the caller's); else false. */
+bool aio_taskqueue_remove(AioTaskQueue *queue, AioTaskNode *node);
+
+/* Refuse pushes, and let the consumers go once it is empty. Idempotent. */
+void aio_taskqueue_close(AioTaskQueue *queue);
+
+#endif

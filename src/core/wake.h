@@ -1,0 +1,34 @@
+/* wake.h: wake whoever waits on a file descriptor (an event loop, or poll).
+ *
+ * An eventfd on Linux, a pipe elsewhere. Any thread may signal; one thread
+ * waits for the descriptor to become readable and then clears it.
+ */
+#ifndef AIO_CORE_WAKE_H
+#define AIO_CORE_WAKE_H
+
+typedef struct AioWake {
+    int read_fd;
+    int write_fd; /* the same as read_fd for an eventfd */
+} AioWake;
+
+/* Returns 0, or -1 with errno set (too many open files, mostly). */
+int aio_wake_init(AioWake *wake);
+
+/* Closes the descriptors. Nobody may signal any more. */
+void aio_wake_destroy(AioWake *wake);
+
+/* The descriptor to wait on until it is readable. */
+static inline int
+aio_wake_fd(const AioWake *wake)
+{
+    return wake->read_fd;
+}
+
+/* Make it readable. Does not touch `wake` after the write that the waiter can
+ * see, so the waiter may destroy it as soon as it wakes. */
+void aio_wake_signal(AioWake *wake);
+
+/* Make it unreadable again, until the next signal. */
+void aio_wake_clear(AioWake *wake);
+
+#endif
