@@ -1,0 +1,143 @@
+# Everything that a developer does, by name.  `make` alone lists it.
+#
+# All that is made lies below build/X.Y/, so several Pythons live side by side; `make clean` removes
+# it.  No step asks anything or changes the system: a Python is found or fetched by tools/cpython.
+
+PYTHON_VERSION ?= 3.14
+# Any interpreter, by path or name; otherwise one of PYTHON_VERSION is found or fetched.
+PYTHON ?=
+# A variant of the build has a folder of its own: its name's ending, and what it is set up with.
+VARIANT ?=
+SETUP ?=
+# Arguments for pytest:  make test ARGS='-k cancel -x'
+ARGS ?=
+
+ifneq ($(PYTHON),)
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)')
+endif
+
+BUILD := build/$(PYTHON_VERSION)$(VARIANT)
+VENV := $(BUILD)/venv
+BIN := $(CURDIR)/$(VENV)/bin
+SOURCES := $(shell find src -type f ! -name '*.pyc') meson.build meson.options pyproject.toml
+
+UV = VIRTUAL_ENV= UV_PYTHON_DOWNLOADS=never $$(tools/uv)
+UV_INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+say = @echo "make: $(1)"
+
+# A virtual environment that is active around a reader's shell mustn't leak into the build.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+
+.PHONY: help venv build demo test check core-test lint format typecheck bench asan clean FORCE
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo        crawl real pages, parsing in one thread and in subinterpreters"
+	@echo "make test        build, then all tests: the Python ones and the C core's"
+	@echo "make check       build, then the quick tests: under a minute"
+	@echo "make build       build and install the package into $(VENV)"
+	@echo "make core-test   the C core's tests    (SANITIZE=thread, SANITIZE=address,undefined, PORTABLE=true)"
+	@echo "make asan        the Python tests with the extension under AddressSanitizer"
+	@echo "make bench       measure"
+	@echo "make lint        ruff                  make typecheck   mypy --strict"
+	@echo "make format      let ruff format       make clean       remove build/"
+	@echo
+	@echo "with   PYTHON=/path/to/python3.15   or   PYTHON_VERSION=3.13   ARGS='-k cancel -x' for pytest"
+
+# A Python, and a virtual environment -------------------------------------------------------------
+
+# The interpreter in use, by its path.  Rewritten only if it changes, which then remakes the rest.
+$(BUILD)/python: FORCE
+	@mkdir -p $(@D); \
+	 python=$$(cat $@ 2>/dev/null); \
+	 if [ -n "$(PYTHON)" ] || ! [ -x "$$python" ]; then \
+	     python=$$(tools/cpython $(or $(PYTHON),$(PYTHON_VERSION))) || exit 1; \
+	 fi; \
+	 [ "$$(cat $@ 2>/dev/null)" = "$$python" ] || echo "$$python" >$@
+
+$(VENV)/.made: $(BUILD)/python pyproject.toml
+	$(call say,making a virtual environment of $$(cat $<) in $(VENV))
+	@rm -rf $(VENV)
+	@$(UV) venv --quiet --no-project --python $$(cat $<) $(VENV)
+	@$(UV_INSTALL) --group build --group test
+	@$(UV_INSTALL) --group uvloop --only-binary uvloop 2>/dev/null \
+	 || echo "make: no uvloop for Python $(PYTHON_VERSION); the tests do without"
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.made
+	@$(UV_INSTALL) --group lint
+	@touch $@
+
+venv: $(VENV)/.made
+
+# Building ----------------------------------------------------------------------------------------
+
+# Installed as a user would have it; an editable install would rebuild inside the workers.
+$(VENV)/.built: $(VENV)/.made $(SOURCES)
+	$(call say,building for Python $(PYTHON_VERSION) in $(BUILD)/meson)
+	@echo '#include <stdio.h>' | $${CC:-cc} -E - >/dev/null \
+	 || { echo "make: no working C compiler; on Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@PATH="$(BIN):$$PATH" $(UV_INSTALL) --no-build-isolation --no-deps \
+	    --reinstall-package aiointerpreters -Cbuild-dir=$(BUILD)/meson \
+	    $(foreach option,$(SETUP),-Csetup-args=$(option)) .
+	@touch $@
+
+build: $(VENV)/.built
+
+# Running -----------------------------------------------------------------------------------------
+
+demo: build
+	$(call say,running examples/crawl.py)
+	@$(BIN)/python examples/crawl.py
+
+test: build core-test
+	$(call say,testing with Python $(PYTHON_VERSION))
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: build core-test
+	$(call say,quick tests with Python $(PYTHON_VERSION))
+	@$(BIN)/python -m pytest -q -x -m "not slow" $(ARGS)
+
+bench: build
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The C core's tests need no Python, only the build tools in the virtual environment.
+SANITIZE ?= none
+PORTABLE ?= false
+comma := ,
+CORE = build/core/$(subst $(comma),+,$(SANITIZE))$(if $(filter true,$(PORTABLE)),-portable)$(VARIANT)
+
+core-test: $(VENV)/.made
+	$(call say,testing the C core in $(CORE))
+	@PATH="$(BIN):$$PATH"; mkdir -p $(dir $(CORE)); \
+	 [ -f $(CORE)/build.ninja ] || meson setup $(CORE) -Dpython=false -Dcore_tests=true \
+	     --buildtype=debugoptimized -Db_ndebug=false -Db_sanitize=$(SANITIZE) -Db_lundef=false \
+	     -Dportable=$(PORTABLE) $(SETUP) >$(CORE).log 2>&1 || { cat $(CORE).log >&2; exit 1; }; \
+	 ninja --quiet -C $(CORE) && meson test -C $(CORE) --no-rebuild --print-errorlogs
+
+# The extension under AddressSanitizer and UBSan, in an interpreter that isn't: the sanitizer's
+# library must come first.  Leaks are not reported, as the interpreter keeps memory at its end.
+asan:
+	@$(MAKE) --no-print-directory build VARIANT=-asan \
+	    SETUP='-Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized'
+	$(call say,testing the extension under AddressSanitizer)
+	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+	 ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
+	 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	 build/$(PYTHON_VERSION)-asan/venv/bin/python -m pytest $(ARGS)
+
+# Style and types ---------------------------------------------------------------------------------
+
+lint: $(VENV)/.lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(VENV)/.lint
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+typecheck: $(VENV)/.lint
+	@$(BIN)/mypy --python-executable $(BIN)/python
+
+clean:
+	rm -rf build dist
