@@ -129,7 +129,7 @@ asan:
 	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC=malloc \
 	 ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
 	 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	 build/$(PYTHON_VERSION)-asan/venv/bin/python -m pytest $(ARGS)
+	 build/$(PYTHON_VERSION)-asan/venv/bin/python -m pytest --timeout 300 $(ARGS)
 
 # Style and types ---------------------------------------------------------------------------------
 

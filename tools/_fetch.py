@@ -45,7 +45,7 @@ def say(text):
 
 
 def run(*command, **options):
-    """Run a command to its end and return its output; FetchError with its last words if it fails."""
+    """Run a command and return its output; FetchError with its last words if it fails."""
     options.setdefault("timeout", 600)
     try:
         done = subprocess.run(
