@@ -102,7 +102,9 @@ check: build core-test
 	@$(BIN)/python -m pytest -q -x -m "not slow" $(ARGS)
 
 bench: build
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@for program in benchmarks/[!_]*.py; do \
+	     echo "make: running $$program"; $(BIN)/python $$program $(ARGS) || exit 1; \
+	 done
 
 # The C core's tests need no Python, only the build tools in the virtual environment.
 SANITIZE ?= none
