@@ -203,15 +203,14 @@ def _refresh_lists(config):
 
 
 def _debian_mirrors():
-    """The addresses in this machine's apt set-up that a Debian release may be had from."""
-    lines = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(SUITE) $(CODENAME)",
-                "Created-By: Packages").splitlines()  # fmt: skip
-    mirrors = []
-    for line in lines:
-        mirror, *suites = line.split()
-        if mirror not in mirrors and not any("security" in suite for suite in suites):
-            mirrors.append(mirror)
-    return mirrors
+    """The addresses in this machine's apt set-up that a Debian release may be had from.
+
+    `--print-uris` says what apt would fetch; it needs no lists, which a fresh machine hasn't got.
+    """
+    printed = run("apt-get", "update", "--print-uris")
+    releases = re.findall(r"^'(\S+)/dists/(\S+)/InRelease'", printed, re.MULTILINE)
+    mirrors = [mirror for mirror, suite in releases if "security" not in suite]
+    return list(dict.fromkeys(mirrors))
 
 
 # Programs from PyPI -------------------------------------------------------------------------------
