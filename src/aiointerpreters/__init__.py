@@ -1,0 +1,62 @@
+"""Run CPU-bound functions in subinterpreters, in parallel, from asyncio.
+
+    from aiointerpreters import Runner
+
+    async with Runner() as runner:
+        page = await runner.run(parse, content)
+
+Names are imported at first use: a worker that imports this package, because the user's code does,
+need not import asyncio for that.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        AioInterpretersError,
+        BrokenRunner,
+        InterpreterError,
+        NotShareableError,
+        RemoteTraceback,
+        RunnerError,
+    )
+    from .runner import Runner, get_module_info
+    from .types import Shareable
+
+__all__ = (
+    "AioInterpretersError",
+    "BrokenRunner",
+    "InterpreterError",
+    "NotShareableError",
+    "RemoteTraceback",
+    "Runner",
+    "RunnerError",
+    "Shareable",
+    "get_module_info",
+)
+
+_MODULES = {
+    "AioInterpretersError": "errors",
+    "BrokenRunner": "errors",
+    "InterpreterError": "errors",
+    "NotShareableError": "errors",
+    "RemoteTraceback": "errors",
+    "Runner": "runner",
+    "RunnerError": "errors",
+    "Shareable": "types",
+    "get_module_info": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

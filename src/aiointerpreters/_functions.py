@@ -1,0 +1,131 @@
+"""How a function is named in the caller and found in a worker.
+
+The C code remembers the answers: each function here runs once per function and interpreter.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from . import _main
+
+#: ``("module", module, dotted name)``, or ``("path", file, dotted name)`` as the original has it.
+type FunctionName = tuple[str, str, str]
+
+
+def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None:
+    """Tell how a worker finds ``function``; None if it must be pickled with every call.
+
+    A ready :data:`FunctionName` is taken as it is. Raises RunnerError for what a worker can't find:
+    lambdas, functions inside functions, functions of a REPL, and coroutine functions.
+    """
+    if type(function) is tuple:
+        return _checked(function)
+    if not callable(function):
+        raise _error(f"{function!r} is not callable")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise _error(
+            f"{_display(function)} is a coroutine function: a worker runs plain functions only; "
+            "pass the CPU-bound function that it calls"
+        )
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", None)
+    if isinstance(module, str) and isinstance(name, str) and "<" not in name:
+        if module in _main.NAMES:
+            module = "__main__"
+        if _is_found(module, name, function):
+            if module == "__main__" and _main.describe() is None:
+                raise _error(
+                    f"{_display(function)} is defined in __main__, which has no file that a worker "
+                    "could load (a REPL, a notebook or python -c): put it in a module"
+                )
+            return ("module", module, name)
+    if isinstance(function, FunctionType):
+        raise _not_importable(function)
+    if isinstance(function, MethodType) and isinstance(function.__self__, (type, ModuleType)):
+        raise _not_importable(function)
+    if isinstance(function, (type, BuiltinFunctionType)) and not hasattr(function, "__self__"):
+        raise _not_importable(function)
+    return None
+
+
+def resolve(kind: str, where: str, name: str) -> Any:
+    """In a worker: find what :func:`describe` named. Raises what its module raises on import."""
+    if kind == "path":
+        found: Any = _load_path(where)
+    elif where in _main.NAMES:
+        found = _main.load()
+    else:
+        found = importlib.import_module(where)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _checked(name: tuple[Any, ...]) -> FunctionName:
+    match name:
+        case (("module" | "path") as kind, str(where), str(attribute)):
+            return (kind, where, attribute)
+    raise _error(f"{name!r} names no function: get_module_info() gives such tuples")
+
+
+def _is_found(module: str, name: str, function: object) -> bool:
+    """Whether that name leads to that very function here."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    # Class methods are made anew at each look-up, hence the second test.
+    return found is function or (isinstance(function, MethodType) and found == function)
+
+
+def _load_path(path: str) -> ModuleType:
+    """A file as a module: the program's main script, or any other (loaded once)."""
+    import os
+
+    main = _main.describe()
+    if main is not None and main[0] == "path" and os.path.abspath(path) == main[1]:
+        return _main.load()
+    name = f"aiointerpreters:{path}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path!r} cannot be loaded as a module", path=path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _display(function: object) -> str:
+    name = getattr(function, "__qualname__", None)
+    module = getattr(function, "__module__", None)
+    return f"{module}.{name}" if name and module else repr(function)
+
+
+def _not_importable(function: Any) -> Exception:
+    name = getattr(function, "__qualname__", "")
+    if name.endswith("<lambda>"):
+        why = "is a lambda: write it as a function at the top level of a module"
+    elif "<locals>" in name:
+        why = "is defined inside another function: move it to the top level of its module"
+    else:
+        why = (
+            "cannot be found under that name, where a worker would look for it: "
+            "pass the object that its module's top level holds"
+        )
+    return _error(f"{_display(function)} {why}")
+
+
+def _error(text: str) -> Exception:
+    from .errors import RunnerError  # not needed in a worker
+
+    return RunnerError(text)

@@ -1,0 +1,95 @@
+"""The program's main module, in the program and in its workers.
+
+A worker has a ``__main__`` of its own, which is empty. Functions and classes of the program's main
+script are found all the same: the worker loads the script a second time under the name
+``__mp_main__``, as multiprocessing's spawn does, so that what stands below
+``if __name__ == "__main__":`` does not run. It does so when something of it is needed first.
+"""
+
+import importlib.util
+import os
+import sys
+from types import ModuleType
+
+NAMES = ("__main__", "__mp_main__")
+WORKER_NAME = "__mp_main__"
+
+#: How the program's main module can be loaded again: ``("module", name)`` where it was started with
+#: ``-m``, ``("path", file)`` for a script, None where there is nothing to load (a REPL, ``-c``).
+type MainInfo = tuple[str, str] | None
+
+_info: MainInfo = None
+
+
+def describe() -> MainInfo:
+    """Tell how this program's main module can be loaded in a worker."""
+    if _info is not None:  # in a worker: the same as in the program
+        return _info
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return ("module", spec.name)
+    path = getattr(main, "__file__", None)
+    if path is None or not os.path.exists(path):
+        return None
+    return ("path", os.path.abspath(path))
+
+
+def set_up(info: MainInfo) -> None:
+    """In a worker: remember what the program told."""
+    global _info
+    _info = info
+
+
+def load() -> ModuleType:
+    """Return the program's main module; in a worker, load it if that has not been done.
+
+    Raises whatever the module raises; then the next call tries again.
+    """
+    if _info is None:
+        return sys.modules["__main__"]
+    if WORKER_NAME in sys.modules:
+        return sys.modules[WORKER_NAME]
+    kind, where = _info
+    module = ModuleType(WORKER_NAME)
+    workers_own = sys.modules["__main__"]
+    # Pickle and typing look a module up by name while its body runs.
+    sys.modules[WORKER_NAME] = sys.modules["__main__"] = module
+    try:
+        if kind == "module":
+            _execute_module(module, where)
+        else:
+            _execute_path(module, where)
+    except BaseException:
+        sys.modules.pop(WORKER_NAME, None)
+        sys.modules["__main__"] = workers_own
+        raise
+    return module
+
+
+def _execute_module(module: ModuleType, name: str) -> None:
+    spec = importlib.util.find_spec(name)
+    get_code = getattr(spec and spec.loader, "get_code", None)
+    code = get_code(name) if get_code is not None else None
+    if spec is None or code is None:
+        raise ImportError(f"the main module {name!r} cannot be loaded in a worker", name=name)
+    module.__dict__.update(
+        __spec__=spec,
+        __file__=spec.origin,
+        __loader__=spec.loader,
+        __package__=spec.parent,
+    )
+    exec(code, module.__dict__)
+
+
+def _execute_path(module: ModuleType, path: str) -> None:
+    if os.path.isdir(path) or not path.endswith((".py", ".pyw")):
+        # A folder or archive with a __main__.py, or a script: runpy tells them apart.
+        import runpy
+
+        module.__dict__.update(runpy.run_path(path, run_name=WORKER_NAME))
+        return
+    module.__file__ = path
+    with open(path, "rb") as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    exec(code, module.__dict__)

@@ -1,0 +1,30 @@
+"""What a new worker runs before its first task."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from . import _main
+from ._functions import FunctionName, resolve
+
+
+def set_up(
+    argv: list[str],
+    main: _main.MainInfo,
+    preload: tuple[str, ...],
+    initializer: FunctionName | Any | None,
+    initargs: tuple[Any, ...],
+    initkwargs: Mapping[str, Any],
+) -> None:
+    """Make this interpreter one of the program's workers. ``sys.path`` has been set before.
+
+    Raises what a preloaded module or the initializer raises: then the whole pool is broken.
+    """
+    sys.argv[:] = argv
+    _main.set_up(main)
+    for name in preload:
+        importlib.import_module(name)
+    if initializer is not None:
+        function = resolve(*initializer) if type(initializer) is tuple else initializer
+        function(*initargs, **initkwargs)

@@ -1,0 +1,75 @@
+"""The exceptions of aiointerpreters.
+
+Exceptions that a function raises in a worker are raised in the caller as what they are; only what
+cannot be rebuilt there comes as :exc:`InterpreterError`.
+"""
+
+from concurrent.futures import BrokenExecutor
+
+__all__ = (
+    "AioInterpretersError",
+    "BrokenRunner",
+    "InterpreterError",
+    "NotShareableError",
+    "RemoteTraceback",
+    "RunnerError",
+)
+
+
+class AioInterpretersError(Exception):
+    """The base of all exceptions that are this package's own."""
+
+
+class RunnerError(AioInterpretersError, RuntimeError):
+    """A runner was used in a way that cannot work; the text says what to do instead."""
+
+
+class NotShareableError(RunnerError, TypeError):
+    """A value cannot be sent to another interpreter.
+
+    The text begins with the path to it: ``args[1]['key'][3]: socket ...`` for an argument,
+    ``result['key'] ...`` for what a function returned. ``__cause__`` is what pickle said.
+    """
+
+
+class BrokenRunner(RunnerError, BrokenExecutor):  # noqa: N818 - as concurrent.futures has it
+    """A worker could not start, or its ``initializer`` or ``preload`` raised.
+
+    Pending and later calls fail with it. ``__cause__`` is the exception of the worker.
+    """
+
+
+class InterpreterError(AioInterpretersError):
+    """An exception of a worker that cannot be raised as itself in the caller.
+
+    Either it cannot be rebuilt there, or it would end the program or be taken for a cancellation
+    (:exc:`SystemExit`, :exc:`KeyboardInterrupt`, :exc:`GeneratorExit`,
+    :exc:`asyncio.CancelledError`).
+    """
+
+    #: The name of the exception's type, with its module unless it is a builtin.
+    type_name: str
+    #: The exception's text.
+    message: str
+    #: The traceback, as the worker would have printed it.
+    traceback_text: str
+
+    def __init__(self, type_name: str, message: str = "", traceback_text: str = "") -> None:
+        super().__init__(type_name, message, traceback_text)
+        self.type_name = type_name
+        self.message = message
+        self.traceback_text = traceback_text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - it is never raised
+    """The traceback in a worker: the last ``__cause__`` of an exception that came from there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'

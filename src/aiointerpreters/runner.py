@@ -1,0 +1,291 @@
+"""The Runner: CPU-bound functions in subinterpreters, awaited like coroutines."""
+
+import asyncio
+import atexit
+import functools
+import inspect
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Literal, Self, cast
+
+from . import _core, _functions, _main
+from .errors import InterpreterError, RunnerError
+
+__all__ = ("InterpreterError", "Runner", "RunnerError", "get_module_info")
+
+type ModuleInfo = tuple[Literal["module", "path"], str, str]
+
+
+class Runner:
+    """A pool of workers, each a subinterpreter with its own GIL on its own thread.
+
+        async with Runner() as runner:
+            results = await asyncio.gather(*(runner.run(parse, page) for page in pages))
+
+    Functions are found by name in the workers: any function, class, builtin or static method at the
+    top level of a module can be called, those of the main script included, and
+    ``functools.partial`` of them. Arguments and results are copied: ``None``, ``bool``, ``int``,
+    ``float``, ``complex``, ``str``, ``bytes``, ``bytearray``, ``memoryview``, ``tuple``, ``list``,
+    ``dict``, ``set`` and ``frozenset`` directly, everything else by pickle.
+
+    One runner may be used from several event loops in several threads. Workers follow PEP 684 (a GIL
+    per interpreter) and PEP 734 (multiple interpreters).
+
+    Args:
+        workers: How many workers; by default as many as the process may use processors.
+        initializer: A function that every worker calls first. If it raises, the runner is broken:
+            all calls fail with :exc:`BrokenRunner`.
+        initargs: The arguments for ``initializer``.
+        preload: Names of modules that every worker imports first, so that the first call need not.
+        name: Names the threads, for debuggers; at most 15 characters of it are shown.
+
+    Raises:
+        ValueError: ``workers`` is less than 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        preload: Iterable[str] = (),
+        name: str | None = None,
+    ) -> None:
+        if workers is None:
+            workers = os.process_cpu_count() or 1
+        elif workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        if isinstance(preload, str):
+            raise TypeError("preload takes several names of modules: write it as a tuple")
+        self.workers = workers
+        self.name = "aio-worker" if name is None else name
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._preload = tuple(preload)
+        self._pool: _core.Pool | None = None
+
+    # ---- life ----
+
+    def start(self) -> Self:
+        """Start the workers and return the runner, which is a context manager.
+
+        Does not wait for the workers: calls that come before they are ready are queued. Leaving the
+        ``with`` block lets accepted work finish, then stops the workers, as :meth:`close` does; an
+        exception that leaves it cancels queued work and interrupts running work.
+
+        Raises:
+            RunnerError: It was started before, its ``initializer`` can't be sent to a worker, or the
+                system has no room for another thread.
+            NotShareableError: ``initargs`` can't be sent to a worker.
+        """
+        if self._pool is not None:
+            raise RunnerError(
+                "the runner is closed: make a new one"
+                if self._pool.closing
+                else "the runner has been started already"
+            )
+        pool = _core.Pool(list(sys.path), self._setup(), self.workers, self.name)
+        pool.start()
+        self._pool = pool
+        return self
+
+    def _setup(self) -> tuple[object, ...]:
+        """The arguments of _worker.set_up()."""
+        initializer: object = self._initializer
+        initargs, initkwargs = self._initargs, {}
+        if isinstance(initializer, functools.partial):
+            initargs = (*initializer.args, *initargs)
+            initkwargs = initializer.keywords
+            initializer = initializer.func
+        if initializer is not None:
+            # What has no name travels by pickle, with the rest.
+            initializer = _functions.describe(cast(Any, initializer)) or initializer
+        return (sys.argv, _main.describe(), self._preload, initializer, initargs, initkwargs)
+
+    def _started(self) -> _core.Pool:
+        if self._pool is None:
+            raise RunnerError(
+                "the runner is not started: use `async with runner:` or `with runner.start():`"
+            )
+        return self._pool
+
+    def close(self, cancel_pending: bool = False) -> None:
+        """Accept no more calls, let the accepted ones finish, and stop the workers.
+
+        Blocks until the workers have ended, except in a thread in which an event loop runs: that
+        must not be blocked, so there the runner ends in the background, and results still arrive;
+        ``await`` :meth:`aclose` to wait for it. May be called again.
+
+        Args:
+            cancel_pending: Cancel the calls that no worker has begun.
+        """
+        if self._pool is not None:
+            self._pool.close(cancel_pending, False)
+            self._join_unless_in_loop()
+
+    async def aclose(self, cancel_pending: bool = False) -> None:
+        """As :meth:`close`, but wait for the workers without blocking the event loop."""
+        if self._pool is not None:
+            self._pool.close(cancel_pending, False)
+            await self._pool.when_ended()
+
+    async def drain(self) -> None:
+        """Wait until every call that was accepted, from any event loop, is done.
+
+        Raises:
+            RunnerError: The runner is not started.
+        """
+        await self._started().when_idle()
+
+    def _join_unless_in_loop(self) -> None:
+        if self._pool is None or asyncio._get_running_loop() is not None:
+            return
+        try:
+            self._pool.join()
+        except BaseException:
+            # Ctrl-C while we waited: don't leave the work running behind the program's back.
+            self._pool.close(True, True)
+            raise
+
+    def __enter__(self) -> Self:
+        return self if self._pool is not None and not self._pool.closing else self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._started().close(exc_type is not None, exc_type is not None)
+        self._join_unless_in_loop()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pool = self._started()
+        pool.close(exc_type is not None, exc_type is not None)
+        try:
+            await pool.when_ended()
+        except asyncio.CancelledError:
+            pool.close(True, True)
+            raise
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)
+        if pool is not None and not pool.closing and not pool.forked:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            pool.close(True, True)
+
+    def __repr__(self) -> str:
+        if self._pool is None:
+            state = "not started"
+        else:
+            state = "closed" if self._pool.closing else f"{self._pool.pending} pending"
+        return f"<{type(self).__name__} {self.name!r} workers={self.workers} {state}>"
+
+    # ---- calls ----
+
+    def submit[**P, R](
+        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[R]:
+        """Start ``fn(*args, **kwargs)`` in a worker now; return the future of its result.
+
+        Cheaper than a task around :meth:`run`. Cancelling the future takes a queued call back; a
+        running one is no longer waited for, and its result is dropped.
+
+        Raises:
+            RunnerError: No event loop runs in this thread; or the runner is not started, is closed,
+                or belongs to the parent of this forked process; or ``fn`` is nothing that a worker
+                could find: a lambda, a function inside a function, one of a REPL.
+            NotShareableError: An argument can't be sent; the text says which part of it.
+            BrokenRunner: A worker could not start.
+
+        The future raises what ``fn`` raised, or :exc:`InterpreterError` if that can't be rebuilt, or
+        :exc:`NotShareableError` for a result that can't be sent.
+        """
+        return cast("asyncio.Future[R]", self._started().submit(fn, args, kwargs))
+
+    async def run[**P, R](self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run ``fn(*args, **kwargs)`` in a worker and return its result.
+
+            links = await runner.run(parse, content)
+
+        Cancelling it (also by ``asyncio.timeout``) takes a queued call back; a running one is no
+        longer waited for, and its result is dropped.
+
+        Raises:
+            Exception: What ``fn`` raised, with its own type, args, notes and causes; its last
+                ``__cause__`` shows the traceback in the worker.
+            RunnerError: As :meth:`submit`.
+            NotShareableError: An argument or the result can't be sent; the text says which part.
+            InterpreterError: ``fn`` raised something that can't be rebuilt here.
+            BrokenRunner: A worker could not start.
+        """
+        result: R = await self._started().submit(fn, args, kwargs)
+        return result
+
+    def wrap[**P, R](self, fn: Callable[P, R], /) -> Callable[P, Coroutine[None, None, R]]:
+        """Return a coroutine function that runs ``fn`` in a worker; it keeps fn's signature.
+
+            parse_in_worker = runner.wrap(parse)
+            links = await parse_in_worker(content)
+
+        Raises:
+            RunnerError: ``fn`` is nothing that a worker could find.
+        """
+        if not isinstance(fn, functools.partial):
+            _functions.describe(fn)
+
+        @functools.wraps(fn)
+        async def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            result: R = await self._started().submit(fn, args, kwargs)
+            return result
+
+        return wrapped
+
+    async def run_module_function(
+        self, module_info: ModuleInfo, *args: object, **kwargs: object
+    ) -> object:
+        """Run the function that :func:`get_module_info` described, as :meth:`run` does."""
+        return await self._started().submit(module_info, args, kwargs)
+
+
+def get_module_info(fn: Callable[..., Any]) -> ModuleInfo:
+    """Describe where ``fn`` can be imported from, for :meth:`Runner.run_module_function`.
+
+    Returns:
+        ``("module", module, name)``, or ``("path", file, name)`` for the main script's functions.
+
+    Raises:
+        RunnerError: ``fn`` is no top-level function of a module.
+    """
+    module = getattr(fn, "__module__", None)
+    if module is None:
+        raise RunnerError(f"{fn} is not a top level function")
+    if module in _main.NAMES:
+        return ("path", inspect.getfile(fn), fn.__qualname__)
+    return ("module", module, fn.__qualname__)
+
+
+def _stop_all_pools() -> None:
+    """At the program's end: stop what still runs, or CPython would end with threads in it."""
+    try:
+        _core.shut_down()
+    except KeyboardInterrupt:
+        # A worker sits in a C function that can't be interrupted, and the user does not want to wait.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+atexit.register(_stop_all_pools)

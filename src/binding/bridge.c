@@ -1,0 +1,348 @@
+/* bridge.c: how completions reach an event loop.
+ *
+ * No thread stands between a worker and the loop: a worker pushes its mail on
+ * the channel's mailbox, and only the push that finds it empty writes to the
+ * descriptor which the loop watches. The loop then calls drain(), which takes
+ * the whole mailbox and settles all futures in one go.
+ *
+ * A bridge ends in one of two ways. Where the pool ends first, it posts a last
+ * notice, upon which the bridge takes its reader off the loop. Where the loop
+ * ends first, the bridge is closed by its pool, or by the garbage collector
+ * with the loop: every mail in flight lets go of its future first, and only then
+ * is the mailbox closed; so a worker that meets a closed mailbox frees a mail
+ * that the owner no longer knows.
+ */
+#include "bridge.h"
+
+#include <stdlib.h>
+
+#include "task.h"
+
+typedef struct AioNotice {
+    AioMail mail; /* first: a notice is a mail */
+    AioPendingWaiter waiter;
+} AioNotice;
+
+/* ---- channel and mail: any thread, no GIL needed ------------------------- */
+
+static AioChannel *
+channel_new(void)
+{
+    AioChannel *channel = malloc(sizeof *channel);
+    if (channel == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (aio_wake_init(&channel->wake) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        free(channel);
+        return NULL;
+    }
+    atomic_init(&channel->references, 1);
+    aio_mailbox_init(&channel->mailbox);
+    return channel;
+}
+
+static AioChannel *
+channel_acquire(AioChannel *channel)
+{
+    atomic_fetch_add_explicit(&channel->references, 1, memory_order_relaxed);
+    return channel;
+}
+
+void
+aio_channel_release(AioChannel *channel)
+{
+    if (atomic_fetch_sub_explicit(&channel->references, 1, memory_order_acq_rel) == 1) {
+        aio_wake_destroy(&channel->wake);
+        free(channel);
+    }
+}
+
+/* Free a mail that has no future any more. */
+static void
+mail_free(AioMail *mail)
+{
+    assert(mail->owner_future == NULL);
+    if (mail->kind == AIO_MAIL_TASK) {
+        aio_task_free(aio_task_of_mail(mail));
+    }
+    else {
+        free((AioNotice *)mail);
+    }
+}
+
+void
+aio_mail_post(AioMail *mail)
+{
+    /* Once pushed, the mail is the loop's and may be gone: keep its reference. */
+    AioChannel *channel = mail->channel;
+    switch (aio_mailbox_push(&channel->mailbox, &mail->node)) {
+    case AIO_MAIL_FIRST:
+        aio_wake_signal(&channel->wake);
+        break;
+    case AIO_MAIL_MORE:
+        break;
+    case AIO_MAIL_CLOSED:
+        mail_free(mail);
+        break;
+    }
+    aio_channel_release(channel);
+}
+
+static void
+post_notice(AioPendingWaiter *waiter)
+{
+    aio_mail_post(&aio_container_of(waiter, AioNotice, waiter)->mail);
+}
+
+/* ---- the owner's side: the loop's thread --------------------------------- */
+
+void
+aio_bridge_adopt(AioBridge *bridge, AioMail *mail, AioMailKind kind, PyObject *future)
+{
+    mail->kind = kind;
+    mail->channel = channel_acquire(bridge->channel);
+    mail->owner_future = Py_XNewRef(future);
+    aio_list_append(&bridge->in_flight, &mail->in_flight);
+}
+
+void
+aio_mail_let_go(AioMail *mail)
+{
+    aio_list_unlink(&mail->in_flight);
+    Py_CLEAR(mail->owner_future);
+}
+
+void
+aio_mail_abandon(AioMail *mail)
+{
+    aio_mail_let_go(mail);
+    aio_channel_release(mail->channel);
+}
+
+int
+aio_bridge_notify(AioBridge *bridge, AioPending *pending, AioMailKind kind, PyObject *future)
+{
+    AioNotice *notice = malloc(sizeof *notice);
+    if (notice == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    aio_bridge_adopt(bridge, &notice->mail, kind, future);
+    notice->waiter.notify = post_notice;
+    if (!aio_pending_wait(pending, &notice->waiter)) {
+        return 0;
+    }
+    aio_mail_abandon(&notice->mail);
+    free(notice);
+    return 1;
+}
+
+/* What the future of a drain or close waited for has come. */
+static void
+settle_notice(AioState *state, PyObject *future)
+{
+    if (future != NULL) {
+        PyObject *result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
+        Py_XDECREF(result);
+        PyErr_Clear(); /* InvalidStateError: it was cancelled */
+    }
+}
+
+/* The pool has ended, so it is idle, and nothing runs: settle what still waits.
+ * Tasks have all been delivered by now. A drain's notice may be on its way from
+ * a thread that has just cancelled the last task on another loop. */
+static void
+end_waits(AioState *state, AioBridge *bridge)
+{
+    AioListNode *link;
+    while ((link = aio_list_pop_first(&bridge->in_flight)) != NULL) {
+        AioMail *mail = aio_container_of(link, AioMail, in_flight);
+        assert(mail->kind != AIO_MAIL_TASK);
+        settle_notice(state, mail->owner_future);
+        Py_CLEAR(mail->owner_future);
+    }
+}
+
+/* Take the reader off the loop. On the loop's thread, or after it was closed. */
+static void
+remove_reader(AioState *state, AioBridge *bridge)
+{
+    if (!bridge->has_reader) {
+        return;
+    }
+    bridge->has_reader = false;
+    PyObject *fd = PyLong_FromLong(aio_wake_fd(&bridge->channel->wake));
+    PyObject *result = NULL;
+    if (fd != NULL) {
+        result = PyObject_CallMethodOneArg(bridge->loop, state->str_remove_reader, fd);
+    }
+    if (result == NULL) {
+        PyErr_Clear(); /* a closed loop has no readers */
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(fd);
+}
+
+static PyObject *
+bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    AioBridge *bridge = (AioBridge *)self;
+    AioState *state = aio_state_of(self);
+
+    if (bridge->channel == NULL) {
+        Py_RETURN_NONE;
+    }
+    /* Settling futures can run Python code, which may close this very bridge:
+     * what has been taken is delivered all the same. */
+    aio_wake_clear(&bridge->channel->wake);
+    AioMailNode *node = aio_mailbox_take(&bridge->channel->mailbox);
+    Py_INCREF(self);
+    bool has_ended = false;
+    while (node != NULL) {
+        AioMail *mail = aio_container_of(node, AioMail, node);
+        node = node->next;
+        switch (mail->kind) {
+        case AIO_MAIL_TASK:
+            aio_task_deliver(state, aio_task_of_mail(mail));
+            break;
+        case AIO_MAIL_NOTICE:
+            settle_notice(state, mail->owner_future);
+            aio_mail_let_go(mail);
+            mail_free(mail);
+            break;
+        case AIO_MAIL_ENDED:
+            aio_mail_let_go(mail);
+            mail_free(mail);
+            has_ended = true;
+            break;
+        }
+    }
+    if (has_ended) {
+        end_waits(state, bridge);
+        aio_bridge_close(bridge);
+    }
+    Py_DECREF(self);
+    Py_RETURN_NONE;
+}
+
+void
+aio_bridge_close(AioBridge *bridge)
+{
+    AioChannel *channel = bridge->channel;
+    AioListNode *link;
+
+    if (channel == NULL) {
+        return;
+    }
+    remove_reader(aio_state_of((PyObject *)bridge), bridge);
+    bridge->channel = NULL;
+    while ((link = aio_list_pop_first(&bridge->in_flight)) != NULL) {
+        AioMail *mail = aio_container_of(link, AioMail, in_flight);
+        if (mail->kind == AIO_MAIL_TASK && mail->owner_future != NULL) {
+            aio_task_future_bind(aio_state_of((PyObject *)bridge), mail->owner_future, NULL);
+        }
+        Py_CLEAR(mail->owner_future);
+    }
+    for (AioMailNode *node = aio_mailbox_close(&channel->mailbox); node != NULL;) {
+        AioMail *mail = aio_container_of(node, AioMail, node);
+        node = node->next;
+        mail_free(mail);
+    }
+    aio_channel_release(channel);
+    Py_CLEAR(bridge->loop);
+}
+
+AioBridge *
+aio_bridge_new(AioState *state, PyObject *loop)
+{
+    PyObject *fd = NULL, *drain = NULL, *handle = NULL;
+    AioBridge *result = NULL;
+    AioBridge *bridge = PyObject_GC_New(AioBridge, state->bridge_type);
+
+    if (bridge == NULL) {
+        return NULL;
+    }
+    aio_list_init(&bridge->in_flight);
+    bridge->has_reader = false;
+    bridge->loop = Py_NewRef(loop);
+    bridge->channel = channel_new();
+    PyObject_GC_Track(bridge);
+    if (bridge->channel == NULL) {
+        goto done;
+    }
+    fd = PyLong_FromLong(aio_wake_fd(&bridge->channel->wake));
+    drain = PyObject_GetAttr((PyObject *)bridge, state->str_drain);
+    if (fd == NULL || drain == NULL) {
+        goto done;
+    }
+    handle = PyObject_CallMethodObjArgs(loop, state->str_add_reader, fd, drain, NULL);
+    if (handle == NULL) {
+        goto done;
+    }
+    bridge->has_reader = true;
+    result = (AioBridge *)Py_NewRef(bridge);
+done:
+    Py_XDECREF(handle);
+    Py_XDECREF(drain);
+    Py_XDECREF(fd);
+    Py_DECREF(bridge);
+    return result;
+}
+
+/* ---- the type ------------------------------------------------------------ */
+
+static int
+bridge_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    AioBridge *bridge = (AioBridge *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(bridge->loop);
+    for (AioListNode *link = bridge->in_flight.head.next; link != &bridge->in_flight.head;
+         link = link->next) {
+        Py_VISIT(aio_container_of(link, AioMail, in_flight)->owner_future);
+    }
+    return 0;
+}
+
+static int
+bridge_clear(PyObject *self)
+{
+    aio_bridge_close((AioBridge *)self);
+    Py_CLEAR(((AioBridge *)self)->loop);
+    return 0;
+}
+
+static void
+bridge_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    bridge_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef bridge_methods[] = {
+    {"drain", bridge_drain, METH_NOARGS,
+     PyDoc_STR("Deliver all that has arrived; the loop's reader callback.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot bridge_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("An event loop's end of a pool.")},
+    {Py_tp_methods, bridge_methods},
+    {Py_tp_traverse, bridge_traverse},
+    {Py_tp_clear, bridge_clear},
+    {Py_tp_dealloc, bridge_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec aio_bridge_spec = {
+    .name = "aiointerpreters._core.Bridge",
+    .basicsize = sizeof(AioBridge),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = bridge_slots,
+};

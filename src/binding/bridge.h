@@ -1,0 +1,91 @@
+/* bridge.h: how completions reach an event loop.
+ *
+ *       any thread                         the loop's thread
+ *     aio_mail_post ──► channel: mailbox ──► Bridge.drain ──► futures
+ *                         └── wake (fd) ──► loop's reader callback
+ *
+ * An AioMail is whatever ends in a future of a loop: a task, or the notice that
+ * a pool has become idle or has ended. Its fields belong to two sides: the
+ * owner (the loop's thread, with the GIL of the interpreter that it runs in)
+ * and whoever holds the mail. A mail that has been posted belongs to the loop.
+ */
+#ifndef AIO_BINDING_BRIDGE_H
+#define AIO_BINDING_BRIDGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "core/list.h"
+#include "core/mailbox.h"
+#include "core/pending.h"
+#include "core/wake.h"
+#include "state.h"
+
+/* The half of a bridge that other threads touch. Freed with the last reference:
+ * the bridge has one, and so has every mail until it is posted. So nobody ever
+ * writes to a descriptor that has been closed, and perhaps reopened by others. */
+typedef struct AioChannel {
+    /* Increments are relaxed (the caller has a reference); the last decrement
+     * acquires what the earlier ones released. */
+    _Atomic long references;
+    AioMailbox mailbox;
+    AioWake wake;
+} AioChannel;
+
+typedef enum AioMailKind {
+    AIO_MAIL_TASK,   /* an AioTask */
+    AIO_MAIL_NOTICE, /* an AioNotice whose future waits for it */
+    AIO_MAIL_ENDED,  /* an AioNotice for the bridge itself: the pool has ended */
+} AioMailKind;
+
+typedef struct AioMail {
+    AioMailNode node;    /* the mailbox's, once posted */
+    AioMailKind kind;    /* constant */
+    AioChannel *channel; /* a reference, held until the mail is posted */
+    /* Owner only. In the bridge's list from submit until the future is settled
+     * or let go; then the future is NULL and the link detached. */
+    AioListNode in_flight;
+    PyObject *owner_future;
+} AioMail;
+
+/* Post a mail to its loop and wake it. Takes the mail, from any thread, with or
+ * without a GIL: if the loop is gone, the mail is freed here. */
+void aio_mail_post(AioMail *mail);
+
+void aio_channel_release(AioChannel *channel);
+
+/* A loop's end of a pool: a Python object, in the caller's interpreter. */
+typedef struct AioBridge {
+    PyObject_HEAD
+    PyObject *loop; /* owned; NULL once closed */
+    AioChannel *channel; /* a reference; NULL once closed */
+    AioList in_flight; /* AioMail.in_flight */
+    bool has_reader;
+} AioBridge;
+
+extern PyType_Spec aio_bridge_spec;
+
+/* A new bridge for `loop` (borrowed), its reader registered there. Called on the
+ * loop's thread. */
+AioBridge *aio_bridge_new(AioState *state, PyObject *loop);
+
+/* Make `mail` one of the bridge's: fills in all of it. `future` is borrowed and
+ * may be NULL. */
+void aio_bridge_adopt(AioBridge *bridge, AioMail *mail, AioMailKind kind, PyObject *future);
+
+/* Owner only: let go of the future, so that nothing will be delivered; the mail
+ * itself stays with whoever holds it. */
+void aio_mail_let_go(AioMail *mail);
+
+/* Undo aio_bridge_adopt() for a mail that will not be posted. Owner only. */
+void aio_mail_abandon(AioMail *mail);
+
+/* The loop is closed or gone: results that are still to come are dropped. */
+void aio_bridge_close(AioBridge *bridge);
+
+/* Post a notice on `bridge`, with `future` (borrowed, may be NULL), once
+ * `pending` is zero. 0, 1 if it is zero already (nothing is posted then), or -1
+ * with an exception set. */
+int aio_bridge_notify(AioBridge *bridge, AioPending *pending, AioMailKind kind, PyObject *future);
+
+#endif

@@ -1,0 +1,160 @@
+/* function.c: name a function in the caller, find it in a worker, once each.
+ *
+ * How a callable is named and found is Python's business (_functions.py); here
+ * the answers are remembered, so that a call costs one dict look-up on the way
+ * in and one array access in the worker.
+ */
+#include "function.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int
+aio_function_table_init(AioFunctionTable *table)
+{
+    table->functions = NULL;
+    table->count = 0;
+    table->owner_indices = PyDict_New();
+    return table->owner_indices == NULL ? -1 : 0;
+}
+
+void
+aio_function_table_clear_owned(AioFunctionTable *table)
+{
+    Py_CLEAR(table->owner_indices);
+}
+
+void
+aio_function_table_free(AioFunctionTable *table)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        aio_message_clear(&table->functions[i]->name);
+        free(table->functions[i]);
+    }
+    free(table->functions);
+}
+
+/* Add a function with that name (a tuple of str). Returns it, or NULL. */
+static AioFunction *
+add(AioState *state, AioFunctionTable *table, PyObject *name)
+{
+    AioFunction **functions =
+        realloc(table->functions, (table->count + 1) * sizeof *table->functions);
+    if (functions == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    table->functions = functions;
+
+    AioFunction *function = malloc(sizeof *function);
+    if (function == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    aio_message_init(&function->name);
+    if (aio_message_encode_value(state, &function->name, name, "function name") < 0) {
+        aio_message_clear(&function->name);
+        free(function);
+        return NULL;
+    }
+    function->index = table->count;
+    functions[table->count++] = function;
+    return function;
+}
+
+/* The function remembered for `callable`, or NULL (perhaps with an exception). */
+static AioFunction *
+remembered(AioFunctionTable *table, PyObject *callable)
+{
+    PyObject *index;
+    AioFunction *function = NULL;
+    if (PyDict_GetItemRef(table->owner_indices, callable, &index) == 1) {
+        function = table->functions[PyLong_AsSize_t(index)];
+        Py_DECREF(index);
+    }
+    return function;
+}
+
+int
+aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable,
+                    AioFunction **function)
+{
+    PyObject *describe, *name = NULL, *index = NULL;
+    int result = -1;
+
+    *function = remembered(table, callable);
+    if (*function != NULL) {
+        return 0;
+    }
+    /* An instance that can be called but not hashed is no error. */
+    bool hashable = !PyErr_Occurred();
+    PyErr_Clear();
+
+    describe = aio_helper(state, AIO_HELPER_DESCRIBE);
+    if (describe == NULL || (name = PyObject_CallOneArg(describe, callable)) == NULL) {
+        goto done;
+    }
+    if (name == Py_None) { /* by pickle */
+        result = 0;
+        goto done;
+    }
+    /* Describing ran Python code, so another thread may have been quicker. */
+    if (hashable && (*function = remembered(table, callable)) != NULL) {
+        result = 0;
+        goto done;
+    }
+    PyErr_Clear();
+    *function = add(state, table, name);
+    if (*function == NULL) {
+        goto done;
+    }
+    if (hashable) {
+        index = PyLong_FromSize_t((*function)->index);
+        if (index == NULL || PyDict_SetItem(table->owner_indices, callable, index) < 0) {
+            goto done;
+        }
+    }
+    result = 0;
+done:
+    Py_XDECREF(index);
+    Py_XDECREF(name);
+    return result;
+}
+
+PyObject *
+aio_function_resolve(AioState *state, AioFunctionCache *cache, const AioFunction *function)
+{
+    if (function->index < cache->size && cache->found[function->index] != NULL) {
+        return cache->found[function->index];
+    }
+    if (function->index >= cache->size) {
+        const size_t size = function->index + 16;
+        PyObject **found = realloc(cache->found, size * sizeof *found);
+        if (found == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        memset(found + cache->size, 0, (size - cache->size) * sizeof *found);
+        cache->found = found;
+        cache->size = size;
+    }
+    PyObject *resolve = aio_helper(state, AIO_HELPER_RESOLVE);
+    PyObject *name = resolve == NULL ? NULL : aio_message_decode_value(state, &function->name);
+    if (name == NULL) {
+        return NULL;
+    }
+    cache->found[function->index] = PyObject_CallObject(resolve, name);
+    Py_DECREF(name);
+    return cache->found[function->index];
+}
+
+void
+aio_function_cache_clear(AioFunctionCache *cache)
+{
+    for (size_t i = 0; i < cache->size; i++) {
+        Py_CLEAR(cache->found[i]);
+    }
+    free(cache->found);
+    cache->found = NULL;
+    cache->size = 0;
+}

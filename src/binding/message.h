@@ -1,0 +1,57 @@
+/* message.h: values as bytes, from one interpreter to another.
+ *
+ * A message is plain memory that belongs to no interpreter. One side encodes
+ * into it, the other decodes from it; whoever holds the task or structure that
+ * the message is part of owns it (no locking here). The bytes never leave the
+ * process and are only ever read by the same build that wrote them.
+ */
+#ifndef AIO_BINDING_MESSAGE_H
+#define AIO_BINDING_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "state.h"
+
+/* Messages up to this size need no allocation of their own. */
+enum { AIO_MESSAGE_INLINE = 192 };
+
+typedef struct AioMessage {
+    unsigned char *data; /* `inline_data`, or memory of malloc() */
+    size_t size;
+    size_t capacity;
+    unsigned char inline_data[AIO_MESSAGE_INLINE];
+} AioMessage;
+
+/* Needs no GIL, like the next one. */
+void aio_message_init(AioMessage *message);
+
+/* Release the memory and make it empty again. */
+void aio_message_clear(AioMessage *message);
+
+/* Append a call: its callable by pickle (or NULL where the worker finds it by
+ * name), its positional arguments (a tuple) and its keyword arguments (a dict
+ * or NULL). Values that cannot cross raise NotShareableError with the path to
+ * the culprit. 0, or -1 with an exception set; the message is then to be cleared. */
+int aio_message_encode_call(AioState *state, AioMessage *message, PyObject *callable,
+                            PyObject *args, PyObject *kwargs);
+
+/* Append one value; `root` is how its path begins in an error ("result"). */
+int aio_message_encode_value(AioState *state, AioMessage *message, PyObject *value,
+                             const char *root);
+
+/* The call of a message; all three are new references. `*callable` is NULL
+ * unless the message carries one, `*kwargs` is NULL if there are none. */
+int aio_message_decode_call(AioState *state, const AioMessage *message, bool with_callable,
+                            PyObject **callable, PyObject **args, PyObject **kwargs);
+
+/* The one value of a message, a new reference. `state` may be NULL for values
+ * that hold no memoryview and no pickle. */
+PyObject *aio_message_decode_value(AioState *state, const AioMessage *message);
+
+/* Make `message` what encoding the tuple (None, type_name, text, "") gives:
+ * a failure that is told without the help of an interpreter. Needs no GIL.
+ * 0, or -1 where memory is short. */
+int aio_message_write_failure(AioMessage *message, const char *type_name, const char *text);
+
+#endif

@@ -1,0 +1,200 @@
+/* module.c: the extension module `aiointerpreters._core`.
+ *
+ * Multi-phase initialisation, heap types, all state per interpreter: the same
+ * module works in the main interpreter, from which calls are submitted, and in
+ * every worker. It declares that it needs neither a shared GIL nor any GIL.
+ */
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "bridge.h"
+#include "memory.h"
+#include "pool.h"
+#include "state.h"
+
+AioState *
+aio_state_of(PyObject *self)
+{
+    PyObject *module = PyType_GetModuleByDef(Py_TYPE(self), &aio_module_def); /* borrowed */
+    assert(module != NULL); /* all our types, and their subclasses, have it */
+    return aio_state_of_module(module);
+}
+
+/* Where each helper lives, in the order of AioHelper. */
+static const struct {
+    const char *module;
+    const char *name;
+} helper_places[AIO_HELPER_COUNT] = {
+    [AIO_HELPER_DESCRIBE] = {"aiointerpreters._functions", "describe"},
+    [AIO_HELPER_RESOLVE] = {"aiointerpreters._functions", "resolve"},
+    [AIO_HELPER_DUMPS] = {"aiointerpreters._pickling", "dumps"},
+    [AIO_HELPER_LOADS] = {"aiointerpreters._pickling", "loads"},
+    [AIO_HELPER_PACK_FAILURE] = {"aiointerpreters._failures", "pack"},
+    [AIO_HELPER_REBUILD] = {"aiointerpreters._failures", "rebuild"},
+    [AIO_HELPER_BROKEN] = {"aiointerpreters._failures", "rebuild_broken"},
+    [AIO_HELPER_SET_UP_WORKER] = {"aiointerpreters._worker", "set_up"},
+    [AIO_HELPER_RUNNER_ERROR] = {"aiointerpreters.errors", "RunnerError"},
+    [AIO_HELPER_NOT_SHAREABLE_ERROR] = {"aiointerpreters.errors", "NotShareableError"},
+    [AIO_HELPER_GET_RUNNING_LOOP] = {"asyncio", "get_running_loop"},
+    [AIO_HELPER_FUTURE] = {"asyncio", "Future"},
+    [AIO_HELPER_PARTIAL] = {"functools", "partial"},
+    [AIO_HELPER_INVALID_STATE_ERROR] = {"asyncio", "InvalidStateError"},
+};
+
+PyObject *
+aio_helper(AioState *state, AioHelper helper)
+{
+    if (state->helpers[helper] == NULL) {
+        PyObject *module = PyImport_ImportModule(helper_places[helper].module);
+        PyObject *found =
+            module == NULL ? NULL : PyObject_GetAttrString(module, helper_places[helper].name);
+        Py_XDECREF(module);
+        /* The import may have run code that came here first. */
+        Py_XSETREF(state->helpers[helper], found);
+    }
+    return state->helpers[helper];
+}
+
+PyObject *
+aio_raise_runner_error(AioState *state, const char *format, ...)
+{
+    PyObject *type = aio_helper(state, AIO_HELPER_RUNNER_ERROR);
+    if (type != NULL) {
+        va_list arguments;
+        va_start(arguments, format);
+        PyErr_FormatV(type, format, arguments);
+        va_end(arguments);
+    }
+    return NULL;
+}
+
+static PyTypeObject *
+add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    AioState *state = aio_state_of_module(module);
+    const struct {
+        PyObject **place;
+        const char *text;
+    } names[] = {
+        {&state->str_set_result, "set_result"},
+        {&state->str_set_exception, "set_exception"},
+        {&state->str_cancel, "cancel"},
+        {&state->str_add_reader, "add_reader"},
+        {&state->str_remove_reader, "remove_reader"},
+        {&state->str_is_closed, "is_closed"},
+        {&state->str_drain, "drain"},
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        *names[i].place = PyUnicode_InternFromString(names[i].text);
+        if (*names[i].place == NULL) {
+            return -1;
+        }
+    }
+    if ((state->loop_keyword = Py_BuildValue("(s)", "loop")) == NULL ||
+        (state->pool_type = add_type(module, &aio_pool_spec)) == NULL ||
+        (state->bridge_type = add_type(module, &aio_bridge_spec)) == NULL ||
+        (state->memory_type = add_type(module, &aio_memory_spec)) == NULL) {
+        return -1;
+    }
+    state->interrupted = PyErr_NewExceptionWithDoc(
+        "aiointerpreters._core.Interrupted",
+        "Raised in the code that a worker runs when its pool is being stopped.",
+        PyExc_BaseException, NULL);
+    if (state->interrupted == NULL) {
+        return -1;
+    }
+    return PyModule_AddObjectRef(module, "Interrupted", state->interrupted);
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    AioState *state = aio_state_of_module(module);
+    Py_VISIT(state->pool_type);
+    Py_VISIT(state->bridge_type);
+    Py_VISIT(state->memory_type);
+    Py_VISIT(state->future_type);
+    Py_VISIT(state->interrupted);
+    for (int i = 0; i < AIO_HELPER_COUNT; i++) {
+        Py_VISIT(state->helpers[i]);
+    }
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    AioState *state = aio_state_of_module(module);
+    for (int i = 0; i < AIO_HELPER_COUNT; i++) {
+        Py_CLEAR(state->helpers[i]);
+    }
+    Py_CLEAR(state->pool_type);
+    Py_CLEAR(state->bridge_type);
+    Py_CLEAR(state->memory_type);
+    Py_CLEAR(state->future_type);
+    Py_CLEAR(state->interrupted);
+    Py_CLEAR(state->loop_keyword);
+    Py_CLEAR(state->str_set_result);
+    Py_CLEAR(state->str_set_exception);
+    Py_CLEAR(state->str_cancel);
+    Py_CLEAR(state->str_add_reader);
+    Py_CLEAR(state->str_remove_reader);
+    Py_CLEAR(state->str_is_closed);
+    Py_CLEAR(state->str_drain);
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    AioState *state = aio_state_of_module(module);
+    module_clear(module);
+    for (size_t i = 0; i < state->pool_count; i++) {
+        aio_pool_release(state->pools[i]);
+    }
+    free(state->pools);
+    state->pools = NULL;
+    state->pool_count = 0;
+}
+
+static PyMethodDef module_methods[] = {
+    {"shut_down", aio_pools_shut_down, METH_NOARGS,
+     PyDoc_STR("Stop all pools of this interpreter and wait until they have ended.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+    {0, NULL},
+};
+
+PyModuleDef aio_module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "aiointerpreters._core",
+    .m_doc = PyDoc_STR("The C core of aiointerpreters; use aiointerpreters.Runner."),
+    .m_size = sizeof(AioState),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&aio_module_def);
+}

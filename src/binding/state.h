@@ -1,0 +1,73 @@
+/* state.h: what the module keeps per interpreter.
+ *
+ * Every interpreter that imports the extension has its own AioState: the main
+ * one, from which tasks are submitted, and one in each worker. Nothing in it is
+ * ever shared; it is only touched with that interpreter's GIL held.
+ */
+#ifndef AIO_BINDING_STATE_H
+#define AIO_BINDING_STATE_H
+
+#include <Python.h>
+
+struct AioPool;
+
+/* Python objects that C needs, imported at first use: workers never pay for
+ * what only callers need (asyncio, above all), and the other way round. */
+typedef enum AioHelper {
+    AIO_HELPER_DESCRIBE,      /* a callable -> how a worker finds it */
+    AIO_HELPER_RESOLVE,       /* the way back, in a worker */
+    AIO_HELPER_DUMPS,         /* an object -> pickle */
+    AIO_HELPER_LOADS,         /* the way back */
+    AIO_HELPER_PACK_FAILURE,  /* an exception -> plain values */
+    AIO_HELPER_REBUILD,       /* the way back */
+    AIO_HELPER_BROKEN,        /* the failure of a worker's start -> BrokenRunner */
+    AIO_HELPER_SET_UP_WORKER, /* what a new worker runs first */
+    AIO_HELPER_RUNNER_ERROR,
+    AIO_HELPER_NOT_SHAREABLE_ERROR,
+    AIO_HELPER_GET_RUNNING_LOOP,
+    AIO_HELPER_FUTURE,
+    AIO_HELPER_PARTIAL,
+    AIO_HELPER_INVALID_STATE_ERROR,
+    AIO_HELPER_COUNT,
+} AioHelper;
+
+typedef struct AioState {
+    PyTypeObject *pool_type;
+    PyTypeObject *bridge_type;
+    PyTypeObject *memory_type;
+    PyTypeObject *future_type;    /* made at first use: its base is asyncio's */
+    PyObject *interrupted;        /* raised in work that a closing pool stops */
+    PyObject *helpers[AIO_HELPER_COUNT]; /* NULL until aio_helper() */
+    PyObject *loop_keyword;       /* ("loop",) */
+    PyObject *str_set_result;
+    PyObject *str_set_exception;
+    PyObject *str_cancel;
+    PyObject *str_add_reader;
+    PyObject *str_remove_reader;
+    PyObject *str_is_closed;
+    PyObject *str_drain;
+
+    /* The pools that this interpreter started and whose threads may still be
+     * alive, one owned reference each; for the exit handler. */
+    struct AioPool **pools;
+    size_t pool_count;
+} AioState;
+
+extern struct PyModuleDef aio_module_def;
+
+/* The state of a module object, and of an object of one of its types. */
+static inline AioState *
+aio_state_of_module(PyObject *module)
+{
+    return (AioState *)PyModule_GetState(module);
+}
+
+AioState *aio_state_of(PyObject *self);
+
+/* Borrowed: the helper, imported if need be; NULL with an exception set. */
+PyObject *aio_helper(AioState *state, AioHelper helper);
+
+/* Raise RunnerError with a text as for PyErr_Format. Returns NULL. */
+PyObject *aio_raise_runner_error(AioState *state, const char *format, ...);
+
+#endif

@@ -1,0 +1,77 @@
+/* task.h: one call, from submit to result.
+ *
+ *     submit ──► QUEUED ──pop──► RUNNING ──post──► posted ──drain──► freed
+ *                   │                │
+ *                   │ cancel         │ cancel: the future is let go; the work
+ *                   ▼                │ runs on, its result is dropped
+ *                 freed              ▼
+ *                               RUNNING, abandoned ──► posted ──► freed
+ *
+ * One party at a time owns a task and may free it: the queue, then the worker,
+ * then the mailbox, then the loop's drain. The caller's future knows its task
+ * only while the bridge has it in flight, and the fields marked "owner" are
+ * touched by the loop's thread alone, whoever owns the task.
+ */
+#ifndef AIO_BINDING_TASK_H
+#define AIO_BINDING_TASK_H
+
+#include <stdatomic.h>
+
+#include "bridge.h"
+#include "core/taskqueue.h"
+#include "function.h"
+#include "message.h"
+
+struct AioPool;
+
+typedef enum AioTaskStatus {
+    AIO_TASK_RETURNED,  /* `message` is the result */
+    AIO_TASK_RAISED,    /* `message` is a failure */
+    AIO_TASK_CANCELLED, /* stopped or never run, because the pool closes */
+    AIO_TASK_BROKEN,    /* never run: the pool's failure is the task's */
+} AioTaskStatus;
+
+typedef struct AioTask {
+    AioMail mail;         /* first: a task is a mail */
+    AioTaskNode queue_node;
+    struct AioPool *pool; /* a reference, owned by the task */
+    const AioFunction *function; /* the pool's; NULL: the message carries a pickled callable */
+    AioTaskStatus status; /* written by the worker before it posts */
+    /* Nobody waits for it any more. Set by the owner, read by whoever decides
+     * to interrupt the work; a hint, so relaxed. */
+    _Atomic bool abandoned;
+    AioMessage message; /* the call; then, written by the worker, its outcome */
+} AioTask;
+
+static inline AioTask *
+aio_task_of_mail(AioMail *mail)
+{
+    return (AioTask *)mail;
+}
+
+static inline AioTask *
+aio_task_of_queue_node(AioTaskNode *node)
+{
+    return aio_container_of(node, AioTask, queue_node);
+}
+
+/* A task that is nobody's mail yet. Takes no reference but to the pool. */
+AioTask *aio_task_new(struct AioPool *pool, const AioFunction *function);
+
+/* Free a task whose future has been let go. Needs no GIL. */
+void aio_task_free(AioTask *task);
+
+/* Settle the task's future by its outcome, and free the task. Owner only. */
+void aio_task_deliver(AioState *state, AioTask *task);
+
+/* Post a task that has ended, and count it as done. Takes the task. */
+void aio_task_complete(AioTask *task, AioTaskStatus status);
+
+/* A new future on `loop`: an asyncio.Future whose cancel() also takes the task
+ * that it is bound to out of the queue, or lets go of it where it runs. */
+PyObject *aio_task_future_new(AioState *state, PyObject *loop);
+
+/* Bind it to its task, or with NULL undo that. Owner only. */
+void aio_task_future_bind(AioState *state, PyObject *future, AioTask *task);
+
+#endif
