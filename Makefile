@@ -58,25 +58,30 @@ $(BUILD)/python: FORCE
 	 fi; \
 	 [ "$$(cat $@ 2>/dev/null)" = "$$python" ] || echo "$$python" >$@
 
-$(VENV)/.made: $(BUILD)/python pyproject.toml
+$(VENV)/.made: $(BUILD)/python
 	$(call say,making a virtual environment of $$(cat $<) in $(VENV))
 	@rm -rf $(VENV)
 	@$(UV) venv --quiet --no-project --python $$(cat $<) $(VENV)
+	@touch $@
+
+$(VENV)/.filled: $(VENV)/.made pyproject.toml
+	$(call say,installing the tools to build and test with into $(VENV))
 	@$(UV_INSTALL) --group build --group test
 	@$(UV_INSTALL) --group uvloop --only-binary uvloop 2>/dev/null \
 	 || echo "make: no uvloop for Python $(PYTHON_VERSION); the tests do without"
 	@touch $@
 
-$(VENV)/.lint: $(VENV)/.made
-	@$(UV_INSTALL) --group lint
+$(VENV)/.lint: $(VENV)/.made pyproject.toml
+	$(call say,installing ruff and mypy into $(VENV))
+	@$(UV_INSTALL) --group test --group lint
 	@touch $@
 
-venv: $(VENV)/.made
+venv: $(VENV)/.filled
 
 # Building ----------------------------------------------------------------------------------------
 
 # Installed as a user would have it; an editable install would rebuild inside the workers.
-$(VENV)/.built: $(VENV)/.made $(SOURCES)
+$(VENV)/.built: $(VENV)/.filled $(SOURCES)
 	$(call say,building for Python $(PYTHON_VERSION) in $(BUILD)/meson)
 	@echo '#include <stdio.h>' | $${CC:-cc} -E - >/dev/null \
 	 || { echo "make: no working C compiler; on Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
@@ -113,7 +118,7 @@ comma := ,
 CORE = build/core/$(subst $(comma),+,$(SANITIZE))$(if $(filter true,$(PORTABLE)),-portable)$(VARIANT)
 
 # ThreadSanitizer can't cope with every kernel's address randomization; where it may be, it's off.
-core-test: $(VENV)/.made
+core-test: $(VENV)/.filled
 	$(call say,testing the C core in $(CORE))
 	@PATH="$(BIN):$$PATH"; mkdir -p $(dir $(CORE)); \
 	 [ -f $(CORE)/build.ninja ] || meson setup $(CORE) -Dpython=false -Dcore_tests=true \

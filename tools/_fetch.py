@@ -44,6 +44,17 @@ def say(text):
     print(f"{Path(sys.argv[0]).name}: {text}", file=sys.stderr, flush=True)
 
 
+def run_script(main):
+    """Run a script's `main`; what can't be had, and Ctrl-C, end it without a traceback."""
+    try:
+        main()
+    except FetchError as error:
+        say(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 def run(*command, **options):
     """Run a command and return its output; FetchError with its last words if it fails."""
     options.setdefault("timeout", 600)
@@ -90,7 +101,12 @@ def locked(name):
 
 @contextlib.contextmanager
 def made_whole(target):
-    """Give a temporary folder beside `target`; rename it to `target` if the block succeeds."""
+    """Give a temporary folder beside `target`; rename it to `target` if the block succeeds.
+
+    The caller holds a lock for `target`, so a temporary folder found here is a killed run's.
+    """
+    for left_behind in target.parent.glob(f".{target.name}-*"):
+        shutil.rmtree(left_behind)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         temporary.chmod(0o755)
@@ -121,7 +137,7 @@ def unpack_debian(packages, folder, dependencies):
     for tool in ("apt-get", "dpkg", "dpkg-deb"):
         if not shutil.which(tool):
             raise FetchError(f"this machine has no {tool}: it isn't a Debian")
-    with tempfile.TemporaryDirectory(prefix="debs-", dir=folder.parent) as downloads:
+    with tempfile.TemporaryDirectory(prefix=".debs-", dir=folder) as downloads:
         with locked("apt"):
             config = _apt_config(Path(downloads))
             _refresh_lists(config)
