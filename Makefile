@@ -149,7 +149,10 @@ format: $(VENV)/.lint
 	@$(BIN)/ruff format .
 
 typecheck: $(VENV)/.lint
-	@$(BIN)/mypy --python-executable $(BIN)/python
+	@for version in 3.13 3.14 3.15; do \
+	     echo "make: checking types for Python $$version"; \
+	     $(BIN)/mypy --python-executable $(BIN)/python --python-version $$version || exit 1; \
+	 done
 
 clean:
 	rm -rf build dist
