@@ -1,0 +1,28 @@
+"""What the operating system says of this process (Linux)."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+from helpers.limits import SOON
+
+LINUX = sys.platform.startswith("linux")
+
+
+def native_threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """For what the system announces to nobody: that a thread is gone, say."""
+    pause = threading.Event()
+    for _ in range(int(SOON / 0.01)):
+        if condition():
+            return True
+        pause.wait(0.01)
+    return condition()

@@ -1,0 +1,33 @@
+"""The annotations promise what users rely on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+def test_a_type_checker_agrees_with_the_uses_in_usage_py(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    done = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "mypy", "--strict", "--no-incremental", "--cache-dir", os.devnull),
+            *("--config-file", os.devnull),
+            str(TESTS / "typing" / "usage.py"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"MYPYPATH": str(TESTS.parent / "src")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    import importlib.resources
+
+    assert importlib.resources.files("aiointerpreters").joinpath("py.typed").is_file()

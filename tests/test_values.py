@@ -1,0 +1,663 @@
+"""What crosses to a worker and back, exactly as it was, and what is refused, with its path."""
+
+import array
+import asyncio
+import collections
+import ctypes
+import datetime
+import decimal
+import fractions
+import ipaddress
+import math
+import os
+import pathlib
+import re
+import socket
+import threading
+import types
+import uuid
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aiointerpreters import NotShareableError, Runner, RunnerError
+from helpers.programs import Program
+from helpers.sameness import same
+from workfns import classes, values
+
+EDGES = [2**k + d for k in (7, 8, 15, 16, 29, 30, 31, 32, 60, 62, 63, 64, 128) for d in (-1, 0, 1)]
+
+NATIVE: dict[str, list[Any]] = {
+    "None": [None],
+    "bool": [True, False],
+    "int": [0, 1, -1, 255, 256, -5, -6, *EDGES, *(-edge for edge in EDGES)],
+    "huge int": [10**100_000, -(10**100_000) + 1, 2**100_000],
+    "float": [
+        0.0,
+        -0.0,
+        1.5,
+        -1e308,
+        5e-324,
+        math.pi,
+        math.inf,
+        -math.inf,
+        math.nan,
+        -math.nan,
+    ],
+    "complex": [0j, 1 + 2j, complex(-0.0, -0.0), complex(math.nan, math.inf)],
+    "str": [
+        "",
+        "a",
+        "\0",
+        "a\0b",
+        "\xff",
+        "grüße",
+        "\u0100",
+        "漢字",
+        "\uffff",
+        "🐍",
+        "a🐍\xff漢",
+        "x" * 100_000,
+        "ü" * 100_000,
+        "漢" * 100_000,
+        "🐍" * 100_000,
+    ],
+    "lone surrogates": ["\ud800", "\udfff", "a\udc80b", "\ud83d\ud83d", "🐍\udcff"],
+    "bytes": [b"", b"\0", b"a\0b", bytes(range(256)), bytes(1_000_000)],
+    "bytearray": [bytearray(), bytearray(b"\0a"), bytearray(1_000_000)],
+    "tuple": [(), (1,), (1, "a", None), ((), ((),)), tuple(range(10_000))],
+    "list": [[], [1], [[], [[]]], [None] * 10_000, [1, 1.0, True]],
+    "dict": [
+        {},
+        {"a": 1},
+        {1: "int", 1.5: "float", None: "None", (1, (2,)): "tuple", b"": "bytes"},
+        {"z": 1, "a": 2, "m": 3},
+        {n: {n: [n]} for n in range(1_000)},
+    ],
+    "set": [set(), {1}, {1, "a", None, (1, 2), frozenset({3})}, set(range(10_000))],
+    "frozenset": [frozenset(), frozenset({1, "a"}), frozenset({frozenset({frozenset()})})],
+    "nested": [
+        {"a": [1, (2.5, {b"x", None}), {"deep": [[[bytearray(b"y")]]]}]},
+        [({},), [()], {(): []}, frozenset({()})],
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", NATIVE)
+def test_native_values_come_back_as_they_were(kind: str, call: Callable[..., Any]) -> None:
+    for value in NATIVE[kind]:
+        assert same(call(values.echo, value), value)
+        assert same(call(values.echo, [value]), [value])
+        assert same(call(values.echo, value=value), value)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NATIVE if "set" not in kind])
+def test_native_values_arrive_as_they_were_sent(kind: str, call: Callable[..., Any]) -> None:
+    for value in NATIVE[kind]:
+        if isinstance(value, int) and abs(value) > 10**4000:
+            continue  # too long for repr
+        if kind == "nested":
+            continue  # holds sets, whose order repr shows
+        assert call(values.describe, value) == values.describe(value)
+
+
+def test_elements_of_native_containers_keep_their_own_types(call: Callable[..., Any]) -> None:
+    value = [1, True, 1.0, (1,), [1], {1}, frozenset({1}), "1", b"1", bytearray(b"1"), None]
+    assert [type(item) for item in call(values.echo, value)] == [type(item) for item in value]
+
+
+def test_the_caller_gets_copies_not_its_own_objects(call: Callable[..., Any]) -> None:
+    value: Any = {"a": [1]}
+    got = call(values.echo, value)
+    assert got is not value
+    assert got["a"] is not value["a"]
+
+
+def test_singletons_and_interned_objects_are_themselves(call: Callable[..., Any]) -> None:
+    for value in (None, True, False, ..., NotImplemented, (), 5, ""):
+        assert call(values.echo, value) is value
+
+
+class TestMemoryviews:
+    VIEWS = (
+        {
+            "bytes": memoryview(b"abc"),
+            "empty": memoryview(b""),
+            "bytearray": memoryview(bytearray(b"abc")),
+            "readonly of bytearray": memoryview(bytearray(b"abc")).toreadonly(),
+            "slice": memoryview(b"abcdef")[2:4],
+            "large": memoryview(bytes(5_000_000)),
+            "two dimensions": memoryview(bytes(range(6))).cast("B", shape=[2, 3]),
+            "three dimensions": memoryview(bytearray(range(24))).cast("B", shape=[2, 3, 4]),
+            "no dimension": memoryview(bytes(4)).cast("i", shape=[]),
+            "ints in two dimensions": memoryview(array.array("i", range(12)))
+            .cast("B")
+            .cast("i", shape=[3, 4]),
+            "zero in a dimension": memoryview(b"").cast("B").cast("B", shape=[0]),
+            "ctypes array": memoryview((ctypes.c_int32 * 3)(1, 2, 3)),
+        }
+        | {
+            f"format {code}": memoryview(bytes(range(1, 49))).cast(code)
+            for code in "bBchHiIlLqQnNfd"
+        }
+        | {
+            "format ?": memoryview(bytes([0, 1])).cast("?"),
+        }
+    )
+
+    @pytest.mark.parametrize("name", VIEWS)
+    def test_format_shape_and_content_are_kept(self, name: str, call: Callable[..., Any]) -> None:
+        view = self.VIEWS[name]
+        facts = call(values.view_facts, view)
+        assert facts == values.view_facts(view)
+        got = call(values.echo, view)
+        assert type(got) is memoryview
+        assert same(got, view)
+        if view.ndim and view.format in "bBchHiIlLqQfd?":
+            assert got.tolist() == view.tolist()
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            memoryview(b"abcdefgh")[::2],
+            memoryview(b"abcdefgh")[::-1],
+            memoryview(bytearray(b"abcdefgh"))[1:7:3],
+            memoryview(array.array("i", range(10)))[::-3],
+        ],
+        ids=["step", "reversed", "part with step", "ints, reversed with step"],
+    )
+    def test_views_that_are_not_contiguous_keep_their_content(
+        self, view: memoryview, call: Callable[..., Any]
+    ) -> None:
+        got = call(values.echo, view)
+        assert got.tolist() == view.tolist()
+        assert (got.format, got.shape, got.readonly) == (view.format, view.shape, view.readonly)
+
+    def test_a_writable_view_can_be_written_in_the_worker(self, call: Callable[..., Any]) -> None:
+        assert call(values.fill_view, memoryview(bytearray(3)), 7) == b"\7\7\7"
+
+    def test_a_readonly_view_cannot_be_written_in_the_worker(
+        self, call: Callable[..., Any]
+    ) -> None:
+        data = b"abc"
+        with pytest.raises(TypeError, match="read-only"):
+            call(values.fill_view, memoryview(data), 7)
+        assert data == b"abc"
+
+    def test_a_view_that_is_returned_outlives_its_runner(self) -> None:
+        async def main() -> memoryview:
+            async with Runner(workers=1) as runner:
+                return await runner.run(values.echo, memoryview(b"still there"))
+
+        assert asyncio.run(main()).tobytes() == b"still there"
+
+    def test_the_senders_buffer_is_let_go_after_the_call(self, call: Callable[..., Any]) -> None:
+        data = bytearray(b"abc")
+        with memoryview(data) as view:
+            call(values.view_facts, view)
+        data.extend(b"def")  # a BufferError, if anyone still held the buffer
+
+    def test_views_inside_containers(self, call: Callable[..., Any]) -> None:
+        value = {"views": [memoryview(b"a"), (memoryview(bytearray(b"b")),)]}
+        assert same(call(values.echo, value), value)
+
+    def test_a_released_view_is_refused(self, call: Callable[..., Any]) -> None:
+        view = memoryview(b"abc")
+        view.release()
+        with pytest.raises((NotShareableError, ValueError)):
+            call(values.echo, view)
+
+
+PICKLED: dict[str, Any] = {
+    "dataclass": classes.Point(1, 2),
+    "frozen dataclass with slots": classes.Frozen("name"),
+    "enum": classes.Colour.RED,
+    "int enum": classes.Level.HIGH,
+    "flag": classes.Flags.A | classes.Flags.B,
+    "NamedTuple": classes.Pair(1, "b"),
+    "namedtuple": classes.OldPair([1], {}),
+    "subclass of str": classes.Text("text"),
+    "subclass of int": classes.Number(5),
+    "subclass of list": classes.Items([1, 2]),
+    "subclass of dict": classes.Table(a=1),
+    "Decimal": decimal.Decimal("1.10"),
+    "Fraction": fractions.Fraction(1, 3),
+    "datetime": datetime.datetime(2024, 2, 29, 12, tzinfo=datetime.UTC),
+    "date": datetime.date(2024, 2, 29),
+    "timedelta": datetime.timedelta(days=1, microseconds=1),
+    "Path": pathlib.Path("a/b"),
+    "UUID": uuid.UUID(int=5),
+    "address": ipaddress.ip_address("127.0.0.1"),
+    "pattern": re.compile("a+", re.IGNORECASE),
+    "OrderedDict": collections.OrderedDict(b=1, a=2),
+    "defaultdict": collections.defaultdict(list, a=[1]),
+    "Counter": collections.Counter("aab"),
+    "deque": collections.deque([1, 2], maxlen=3),
+    "array": array.array("d", [1.5, 2.5]),
+    "range": range(1, 10, 3),
+    "slice": slice(1, None, 2),
+    "namespace": types.SimpleNamespace(a=1, b=[2]),
+    "type": int,
+    "own class": classes.Point,
+    "function": values.square,
+    "builtin": len,
+}
+
+
+@pytest.mark.parametrize("name", PICKLED)
+def test_other_values_cross_by_pickle(name: str, call: Callable[..., Any]) -> None:
+    value = PICKLED[name]
+    assert same(call(values.echo, value), value)
+    nested = {"a": [1, (value, {"b": value})]}
+    assert same(call(values.echo, nested), nested)
+    kind, _ = call(values.describe, value)
+    assert kind == f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def test_pickled_values_can_be_keys_and_elements(call: Callable[..., Any]) -> None:
+    hashable = [value for value in PICKLED.values() if type(value).__hash__]
+    hashable = [value for value in hashable if not isinstance(value, (slice, classes.OldPair))]
+    keys = dict.fromkeys(hashable, 1)
+    assert call(values.echo, keys) == keys
+    assert call(values.echo, set(hashable)) == set(hashable)
+    assert call(values.echo, frozenset(hashable)) == frozenset(hashable)
+
+
+def test_attributes_of_subclasses_are_kept(call: Callable[..., Any]) -> None:
+    text = classes.Text("text")
+    text.language = "en"  # type: ignore[attr-defined]
+    assert call(values.echo, text).language == "en"
+
+
+def test_functions_of_a_worker_work_on_pickled_values(call: Callable[..., Any]) -> None:
+    assert call(classes.move, classes.Point(1, 2), 10) == classes.Point(11, 12)
+    assert call(classes.move, classes.Point(1, 2), by=10) == classes.Point(11, 12)
+
+
+def test_an_object_that_refers_to_itself_crosses_by_pickle(call: Callable[..., Any]) -> None:
+    assert call(classes.is_own_self, classes.Node())
+    node = call(values.echo, classes.Node())
+    assert node.self is node
+
+
+def test_exceptions_are_values_too(call: Callable[..., Any]) -> None:
+    error = call(values.echo, ValueError("a", 1))
+    assert (type(error), error.args) == (ValueError, ("a", 1))
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 1_000_000])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_buffers_that_pickle_out_of_band(
+    size: int, kind: type[bytes] | type[bytearray], call: Callable[..., Any]
+) -> None:
+    data = kind(b"x" * size)
+    got = call(values.echo, classes.OutOfBand(data))
+    assert bytes(got.data) == bytes(data)
+    got = call(values.echo, [classes.OutOfBand(data), classes.OutOfBand(b"other")])
+    assert [bytes(item.data) for item in got] == [bytes(data), b"other"]
+
+
+class TestRefusedArguments:
+    CASES: ClassVar[dict[str, Any]] = {
+        "args[0]": ((threading.Lock(),), {}),
+        "args[1]": ((1, threading.Lock()), {}),
+        "args[1]['key'][3]": ((1, {"key": [0, 1, 2, threading.Lock()]}), {}),
+        "args[0][1][0]": (((0, [threading.Lock()]),), {}),
+        "args[0][5]": (({5: threading.Lock()},), {}),
+        "args[0][(1, 2)]": (({(1, 2): threading.Lock()},), {}),
+        "args[0][b'k'][None]": (({b"k": {None: threading.Lock()}},), {}),
+        "kwargs['n']": ((), {"n": threading.Lock()}),
+        "kwargs['n'][0]": ((), {"n": [threading.Lock()]}),
+        "kwargs['second']['x']": ((1,), {"first": 1, "second": {"x": threading.Lock()}}),
+    }
+
+    @pytest.mark.parametrize("path", CASES)
+    def test_the_error_has_the_path_to_the_culprit(self, path: str, runner: Runner) -> None:
+        args, kwargs = self.CASES[path]
+
+        async def main() -> None:
+            with pytest.raises(NotShareableError) as caught:
+                await runner.run(values.everything, *args, **kwargs)
+            message = str(caught.value)
+            assert f"{path}:" in message
+            assert "lock" in message
+            assert isinstance(caught.value.__cause__, TypeError)
+            assert "pickle" in str(caught.value.__cause__)
+
+        asyncio.run(main())
+
+    def test_submit_raises_at_the_call(self, runner: Runner) -> None:
+        async def main() -> None:
+            with pytest.raises(NotShareableError, match="lock"):
+                runner.submit(values.echo, threading.Lock())
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (lambda: socket.socket(), "socket"),
+            (lambda: (n for n in ()), "generator"),
+            (lambda: lambda: 1, "function"),
+            (lambda: types.ModuleType("m"), "module"),
+            (lambda: os.fdopen(os.dup(0)), "TextIOWrapper"),
+            (lambda: classes.Holder(), "Holder"),
+            (lambda: threading.current_thread(), "Thread"),
+            (lambda: iter({}.keys()), "keyiterator"),
+        ],
+        ids=["socket", "generator", "lambda", "module", "file", "holder", "thread", "iterator"],
+    )
+    def test_the_error_names_the_culprits_type(
+        self, make: Callable[[], Any], name: str, call: Callable[..., Any]
+    ) -> None:
+        culprit = make()
+        with pytest.raises(NotShareableError, match=name):
+            call(values.echo, [culprit])
+        if hasattr(culprit, "close"):
+            culprit.close()
+
+    def test_a_set_with_a_culprit(self, call: Callable[..., Any]) -> None:
+        for kind in (set, frozenset):
+            with pytest.raises(NotShareableError, match=r"args\[0\].*lock"):
+                call(values.echo, kind([threading.Lock()]))
+
+    def test_a_culprit_among_the_keys(self, call: Callable[..., Any]) -> None:
+        with pytest.raises(NotShareableError, match=r"args\[0\].*lock"):
+            call(values.echo, {threading.Lock(): 1})
+
+    def test_an_error_while_pickling_is_the_cause(self, call: Callable[..., Any]) -> None:
+        with pytest.raises(NotShareableError, match=r"args\[0\]") as caught:
+            call(values.echo, classes.RaisesWhenPickled(LookupError("refuses")))
+        assert isinstance(caught.value.__cause__, LookupError)
+
+    def test_an_error_in_the_middle_harms_nothing(self, runner: Runner) -> None:
+        async def main() -> None:
+            before = [bytes(100_000), memoryview(bytearray(10)), classes.Point(1), [1] * 100]
+            after = [runner.submit(values.square, n) for n in range(10)]
+            for _ in range(20):
+                with pytest.raises(NotShareableError):
+                    await runner.run(values.everything, *before, threading.Lock(), k=before)
+            assert await asyncio.gather(*after) == [n * n for n in range(10)]
+            assert await runner.run(values.square, 9) == 81
+
+        asyncio.run(main())
+
+    def test_an_argument_that_cannot_be_rebuilt_fails_the_call(
+        self, call: Callable[..., Any]
+    ) -> None:
+        with pytest.raises((LookupError, NotShareableError), match="refuses to be rebuilt"):
+            call(values.describe, [classes.RaisesWhenRebuilt()])
+        assert call(values.square, 2) == 4
+
+
+class TestRefusedResults:
+    def test_the_error_has_the_path_to_the_culprit(self, runner: Runner) -> None:
+        async def main() -> None:
+            for _ in range(3):
+                with pytest.raises(NotShareableError) as caught:
+                    await runner.run(values.unsendable_deep_inside)
+                assert "result['key'][3]:" in str(caught.value)
+                assert "lock" in str(caught.value)
+                assert caught.value.__cause__ is not None
+                assert await runner.run(values.square, 2) == 4
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(
+        ("function", "match"),
+        [
+            (values.lock, r"result: .*lock"),
+            (classes.holder, r"result\[0\]: .*Holder"),
+            (classes.raising_when_pickled, r"result\[0\]"),
+        ],
+    )
+    def test_results_that_cannot_be_pickled(
+        self, function: Any, match: str, call: Callable[..., Any]
+    ) -> None:
+        with pytest.raises(NotShareableError, match=match):
+            call(function)
+        assert call(values.square, 2) == 4
+
+    def test_a_result_that_cannot_be_rebuilt_fails_the_call(self, call: Callable[..., Any]) -> None:
+        with pytest.raises((LookupError, NotShareableError), match="refuses to be rebuilt"):
+            call(classes.raising_when_rebuilt)
+        assert call(values.square, 2) == 4
+
+
+class TestDepth:
+    def test_sensible_nesting(self, call: Callable[..., Any]) -> None:
+        assert call(values.depth_of, values.nested_list(150)) == 150
+        assert values.depth_of(call(values.nested_list, 150)) == 150
+
+    def test_nesting_without_end_gives_an_error_or_the_value_and_no_crash(
+        self, program: Program
+    ) -> None:
+        ended = program("""
+            import asyncio
+            from aiointerpreters import Runner, RunnerError
+            from workfns import values
+
+            def deep(kind, depth):
+                value = kind()
+                for _ in range(depth):
+                    value = [value] if kind is list else (value,) if kind is tuple else {"": value}
+                return value
+
+            async def main():
+                async with Runner(workers=1) as runner:
+                    for depth in (1_000, 10_000, 1_000_000):
+                        for kind in (list, tuple, dict):
+                            try:
+                                await runner.run(values.echo, deep(kind, depth))
+                            except (RunnerError, RecursionError) as error:
+                                assert "deep" in str(error) or "recursion" in str(error), error
+                        try:
+                            await runner.run(values.nested_list, depth)
+                        except (RunnerError, RecursionError) as error:
+                            assert "deep" in str(error) or "recursion" in str(error), error
+                        assert await runner.run(abs, -1) == 1
+
+            asyncio.run(main())
+        """)
+        ended.assert_fine()
+
+    def test_containers_that_hold_themselves_give_an_error_or_the_value_and_no_crash(
+        self, program: Program
+    ) -> None:
+        ended = program("""
+            import asyncio
+            from aiointerpreters import Runner, RunnerError
+            from workfns import values
+
+            a_list = []
+            a_list.append(a_list)
+            a_dict = {}
+            a_dict["self"] = a_dict
+            a_tuple = ([],)
+            a_tuple[0].append(a_tuple)
+            mixed = {"list": [({},)]}
+            mixed["list"][0][0]["top"] = mixed
+
+            async def main():
+                async with Runner(workers=1) as runner:
+                    for value in (a_list, a_dict, a_tuple, mixed):
+                        try:
+                            got = await runner.run(values.echo, value)
+                        except (RunnerError, RecursionError) as error:
+                            message = str(error)
+                            assert any(
+                                word in message
+                                for word in ("deep", "recursion", "cycl", "circular", "itself")
+                            ), message
+                        else:
+                            assert repr(got) == repr(value)
+                        assert await runner.run(abs, -1) == 1
+
+            asyncio.run(main())
+        """)
+        ended.assert_fine()
+
+
+CHANGES = {
+    "a list that is cleared": "bag = [*filler, mutator, *filler]; change = bag.clear",
+    "a list that grows": "bag = [mutator]; change = lambda: bag.extend(filler)",
+    "a list whose elements are replaced": """
+bag = [[1], mutator, [2]]
+def change():
+    bag[0] = bag[2] = None
+    bag[1] = None
+""",
+    "a list that shrinks": """
+bag = [mutator, *filler]
+def change():
+    del bag[1:]
+""",
+    "a dict that is cleared": "bag = {0: mutator, **dict.fromkeys(filler)}; change = bag.clear",
+    "a dict that grows": "bag = {0: mutator}; change = lambda: bag.update(dict.fromkeys(filler))",
+    "a dict whose values are replaced": """
+bag = {n: [n] for n in range(5)} | {5: mutator}
+bag[6] = [6]
+def change():
+    for n in range(7):
+        bag[n] = None
+""",
+    "a set that is cleared": "bag = {mutator, *filler}; change = bag.clear",
+    "a set that grows": "bag = {mutator}; change = lambda: bag.update(filler)",
+    "a bytearray that shrinks": """
+data = bytearray(1_000_000)
+bag = [data, mutator, memoryview(bytearray(5)), data]
+def change():
+    data.clear()
+""",
+    "a view that is released": """
+view = memoryview(bytearray(1_000_000))
+bag = [view, mutator, view]
+def change():
+    view.release()
+""",
+    "a container that is changed by another thread": """
+import threading
+bag = [*filler, mutator, *filler]
+def change():
+    thread = threading.Thread(target=bag.clear)
+    thread.start()
+    thread.join()
+""",
+    "arguments that collect garbage": """
+import gc
+bag = [[], {}, mutator, [mutator]]
+def change():
+    bag[0] = None
+    gc.collect()
+""",
+    "a call within the call": """
+bag = [mutator]
+def change():
+    inner.append(current.submit(values.square, 3))
+""",
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_what_changes_while_it_is_encoded_gives_an_error_or_a_value_and_no_crash(
+    case: str, program: Program
+) -> None:
+    ended = program(
+        """
+import asyncio
+from aiointerpreters import Runner
+from workfns import classes, values
+
+inner = []
+mutator = classes.Mutator()
+filler = [str(n) * 100 for n in range(1_000)]
+"""
+        + CHANGES[case]
+        + """
+mutator.change = change
+
+async def main():
+    global current
+    async with Runner(workers=1) as current:
+        for args, kwargs in (((bag,), {}), ((), {"value": bag})):
+            try:
+                got = await current.run(values.echo, *args, **kwargs)
+            except (RuntimeError, ValueError, TypeError, BufferError) as error:
+                assert str(error)
+            else:
+                assert type(got) is type(bag), got
+        assert [await future for future in inner] == [9] * len(inner)
+        assert await current.run(abs, -1) == 1
+
+asyncio.run(main())
+""",
+        flags=["-X", "dev"],
+    )
+    ended.assert_fine()
+
+
+ATOMS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=-(2**200), max_value=2**200)
+    | st.floats()
+    | st.complex_numbers()
+    | st.text(st.characters(exclude_categories=()))
+    | st.binary()
+)
+HASHABLE = st.recursive(
+    ATOMS, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=4), max_leaves=5
+)
+ANY = st.recursive(
+    ATOMS
+    | HASHABLE
+    | st.binary().map(bytearray)
+    | st.binary().map(memoryview)
+    | st.binary().map(lambda data: memoryview(bytearray(data)))
+    | st.decimals(allow_nan=False)
+    | st.dates()
+    | st.builds(classes.Point, st.integers()),
+    lambda inner: (
+        st.lists(inner, max_size=6)
+        | st.lists(inner, max_size=6).map(tuple)
+        | st.dictionaries(HASHABLE, inner, max_size=6)
+        | st.sets(HASHABLE, max_size=6)
+        | st.frozensets(HASHABLE, max_size=6)
+    ),
+    max_leaves=30,
+)
+
+
+@given(values_sent=st.lists(ANY, max_size=20))
+@settings(
+    max_examples=100,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+def test_whatever_is_sent_comes_back(runner: Runner, values_sent: list[Any]) -> None:
+    async def main() -> None:
+        futures = [runner.submit(values.echo, value) for value in values_sent]
+        for value, future in zip(values_sent, futures, strict=True):
+            assert same(await future, value)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000, 50_000_000])
+def test_large_results(size: int, call: Callable[..., Any]) -> None:
+    assert call(values.zeros, size) == bytes(size)
+    assert call(values.letters, size) == "x" * size
+
+
+def test_errors_about_values_are_of_a_type_that_users_would_catch(
+    call: Callable[..., Any],
+) -> None:
+    with pytest.raises(TypeError):
+        call(values.echo, threading.Lock())
+    with pytest.raises(RunnerError):
+        call(values.lock)
