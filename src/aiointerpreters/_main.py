@@ -19,6 +19,7 @@ WORKER_NAME = "__mp_main__"
 type MainInfo = tuple[str, str] | None
 
 _info: MainInfo = None
+_is_loading = False
 
 
 def describe() -> MainInfo:
@@ -41,6 +42,11 @@ def set_up(info: MainInfo) -> None:
     _info = info
 
 
+def is_loading() -> bool:
+    """Whether this is a worker that is just running the body of the program's main module."""
+    return _is_loading
+
+
 def load() -> ModuleType:
     """Return the program's main module; in a worker, load it if that has not been done.
 
@@ -50,11 +56,13 @@ def load() -> ModuleType:
         return sys.modules["__main__"]
     if WORKER_NAME in sys.modules:
         return sys.modules[WORKER_NAME]
+    global _is_loading
     kind, where = _info
     module = ModuleType(WORKER_NAME)
     workers_own = sys.modules["__main__"]
     # Pickle and typing look a module up by name while its body runs.
     sys.modules[WORKER_NAME] = sys.modules["__main__"] = module
+    _is_loading = True
     try:
         if kind == "module":
             _execute_module(module, where)
@@ -64,6 +72,8 @@ def load() -> ModuleType:
         sys.modules.pop(WORKER_NAME, None)
         sys.modules["__main__"] = workers_own
         raise
+    finally:
+        _is_loading = False
     return module
 
 

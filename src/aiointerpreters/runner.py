@@ -89,6 +89,11 @@ class Runner:
                 if self._pool.closing
                 else "the runner has been started already"
             )
+        if _main.is_loading():
+            raise RunnerError(
+                "a runner is started while a worker loads the main script, to find a function in "
+                "it: put the script's main part below `if __name__ == '__main__':`"
+            )
         pool = _core.Pool(list(sys.path), self._setup(), self.workers, self.name)
         pool.start()
         self._pool = pool

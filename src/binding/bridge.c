@@ -173,6 +173,9 @@ remove_reader(AioState *state, AioBridge *bridge)
         return;
     }
     bridge->has_reader = false;
+    if (state->str_remove_reader == NULL) {
+        return; /* the interpreter ends, and the loop with it */
+    }
     PyObject *fd = PyLong_FromLong(aio_wake_fd(&bridge->channel->wake));
     PyObject *result = NULL;
     if (fd != NULL) {
@@ -189,7 +192,7 @@ static PyObject *
 bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AioBridge *bridge = (AioBridge *)self;
-    AioState *state = aio_state_of(self);
+    AioState *state = aio_state_of_module(bridge->module);
 
     if (bridge->channel == NULL) {
         Py_RETURN_NONE;
@@ -236,12 +239,12 @@ aio_bridge_close(AioBridge *bridge)
     if (channel == NULL) {
         return;
     }
-    remove_reader(aio_state_of((PyObject *)bridge), bridge);
+    remove_reader(aio_state_of_module(bridge->module), bridge);
     bridge->channel = NULL;
     while ((link = aio_list_pop_first(&bridge->in_flight)) != NULL) {
         AioMail *mail = aio_container_of(link, AioMail, in_flight);
-        if (mail->kind == AIO_MAIL_TASK && mail->owner_future != NULL) {
-            aio_task_future_bind(aio_state_of((PyObject *)bridge), mail->owner_future, NULL);
+        if (mail->kind == AIO_MAIL_TASK) {
+            aio_task_unbind(aio_task_of_mail(mail));
         }
         Py_CLEAR(mail->owner_future);
     }
@@ -255,8 +258,9 @@ aio_bridge_close(AioBridge *bridge)
 }
 
 AioBridge *
-aio_bridge_new(AioState *state, PyObject *loop)
+aio_bridge_new(PyObject *module, PyObject *loop)
 {
+    AioState *state = aio_state_of_module(module);
     PyObject *fd = NULL, *drain = NULL, *handle = NULL;
     AioBridge *result = NULL;
     AioBridge *bridge = PyObject_GC_New(AioBridge, state->bridge_type);
@@ -266,6 +270,7 @@ aio_bridge_new(AioState *state, PyObject *loop)
     }
     aio_list_init(&bridge->in_flight);
     bridge->has_reader = false;
+    bridge->module = Py_NewRef(module);
     bridge->loop = Py_NewRef(loop);
     bridge->channel = channel_new();
     PyObject_GC_Track(bridge);
@@ -298,6 +303,7 @@ bridge_traverse(PyObject *self, visitproc visit, void *arg)
 {
     AioBridge *bridge = (AioBridge *)self;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(bridge->module);
     Py_VISIT(bridge->loop);
     for (AioListNode *link = bridge->in_flight.head.next; link != &bridge->in_flight.head;
          link = link->next) {
@@ -320,6 +326,7 @@ bridge_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     bridge_clear(self);
+    Py_DECREF(((AioBridge *)self)->module);
     type->tp_free(self);
     Py_DECREF(type);
 }

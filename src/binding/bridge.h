@@ -57,6 +57,7 @@ void aio_channel_release(AioChannel *channel);
 /* A loop's end of a pool: a Python object, in the caller's interpreter. */
 typedef struct AioBridge {
     PyObject_HEAD
+    PyObject *module; /* owned: keeps the state in memory to the end */
     PyObject *loop; /* owned; NULL once closed */
     AioChannel *channel; /* a reference; NULL once closed */
     AioList in_flight; /* AioMail.in_flight */
@@ -67,7 +68,7 @@ extern PyType_Spec aio_bridge_spec;
 
 /* A new bridge for `loop` (borrowed), its reader registered there. Called on the
  * loop's thread. */
-AioBridge *aio_bridge_new(AioState *state, PyObject *loop);
+AioBridge *aio_bridge_new(PyObject *module, PyObject *loop);
 
 /* Make `mail` one of the bridge's: fills in all of it. `future` is borrowed and
  * may be NULL. */

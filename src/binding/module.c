@@ -12,14 +12,6 @@
 #include "pool.h"
 #include "state.h"
 
-AioState *
-aio_state_of(PyObject *self)
-{
-    PyObject *module = PyType_GetModuleByDef(Py_TYPE(self), &aio_module_def); /* borrowed */
-    assert(module != NULL); /* all our types, and their subclasses, have it */
-    return aio_state_of_module(module);
-}
-
 /* Where each helper lives, in the order of AioHelper. */
 static const struct {
     const char *module;

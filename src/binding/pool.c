@@ -240,6 +240,7 @@ stop(AioPool *pool)
 
 typedef struct PoolObject {
     PyObject_HEAD
+    PyObject *module;  /* owned: keeps the state in memory to the end */
     AioPool *pool;     /* a reference */
     PyObject *bridges; /* dict: loop -> its Bridge */
     /* The bridge that was used last, and its loop: both borrowed from `bridges`. */
@@ -247,6 +248,12 @@ typedef struct PoolObject {
     AioBridge *last_bridge;
     bool started;
 } PoolObject;
+
+static AioState *
+state_of(PoolObject *object)
+{
+    return aio_state_of_module(object->module);
+}
 
 static AioPool *
 pool_new(void)
@@ -293,7 +300,8 @@ pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL) {
         return NULL;
     }
-    AioState *state = aio_state_of((PyObject *)self);
+    self->module = Py_NewRef(PyType_GetModule(type));
+    AioState *state = aio_state_of_module(self->module);
     self->pool = pool_new();
     self->bridges = PyDict_New();
     if (self->pool == NULL || self->bridges == NULL ||
@@ -352,7 +360,7 @@ pool_start(PyObject *self, PyObject *Py_UNUSED(ignored))
     int ready = 0, running = 0;
 
     if (object->started) {
-        return aio_raise_runner_error(aio_state_of(self), "the pool has been started already");
+        return aio_raise_runner_error(state_of(object), "the pool has been started already");
     }
     object->started = true;
     pool->fork_generation = aio_fork_generation();
@@ -364,7 +372,7 @@ pool_start(PyObject *self, PyObject *Py_UNUSED(ignored))
     while (ready < count && aio_worker_init(&pool->workers[ready], pool) == 0) {
         pool->worker_count = ++ready;
     }
-    if (ready < count || list_pool(aio_state_of(self), pool) < 0) {
+    if (ready < count || list_pool(state_of(object), pool) < 0) {
         return PyErr_NoMemory();
     }
     for (int i = 0; i < count; i++) {
@@ -386,7 +394,7 @@ pool_start(PyObject *self, PyObject *Py_UNUSED(ignored))
             aio_pending_done(&pool->threads);
         }
         return aio_raise_runner_error(
-            aio_state_of(self), "the system has no room for another thread (%d of %d were started)",
+            state_of(object), "the system has no room for another thread (%d of %d were started)",
             running, count);
     }
     Py_RETURN_NONE;
@@ -442,7 +450,7 @@ make_bridge(AioState *state, PoolObject *object, PyObject *loop)
     if (sweep_bridges(state, object) < 0) {
         return NULL;
     }
-    AioBridge *bridge = aio_bridge_new(state, loop);
+    AioBridge *bridge = aio_bridge_new(object->module, loop);
     if (bridge == NULL) {
         return NULL;
     }
@@ -573,9 +581,9 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
     }
     aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
     aio_pending_add(&pool->unfinished);
-    aio_task_future_bind(state, future, task);
+    aio_task_bind(task);
     if (!aio_taskqueue_push(&pool->queue, &task->queue_node)) {
-        aio_task_future_bind(state, future, NULL);
+        aio_task_unbind(task);
         aio_mail_abandon(&task->mail);
         aio_pending_done(&pool->unfinished);
         raise_closed(state, pool);
@@ -623,8 +631,8 @@ submit_partial(AioState *state, PoolObject *object, PyObject *partial, PyObject 
 static PyObject *
 pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    AioState *state = aio_state_of(self);
     PoolObject *object = (PoolObject *)self;
+    AioState *state = state_of(object);
 
     if (count != 3 || !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
         PyErr_SetString(PyExc_TypeError, "submit(callable, args: tuple, kwargs: dict)");
@@ -743,7 +751,7 @@ pool_join(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 future_for(PoolObject *object, AioPending *pending)
 {
-    AioState *state = aio_state_of((PyObject *)object);
+    AioState *state = state_of(object);
     PyObject *type = aio_helper(state, AIO_HELPER_FUTURE);
     PyObject *future = NULL, *result = NULL;
     int zero = 1;
@@ -833,6 +841,7 @@ pool_traverse(PyObject *self, visitproc visit, void *arg)
 {
     PoolObject *object = (PoolObject *)self;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(object->module);
     Py_VISIT(object->bridges);
     if (object->pool != NULL) {
         Py_VISIT(object->pool->functions.owner_indices);
@@ -868,6 +877,7 @@ pool_dealloc(PyObject *self)
         stop(pool);
         aio_pool_release(pool);
     }
+    Py_XDECREF(object->module);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -55,14 +55,14 @@ typedef struct AioState {
 
 extern struct PyModuleDef aio_module_def;
 
-/* The state of a module object, and of an object of one of its types. */
+/* Objects of our types keep a reference to their module, and reach the state by
+ * it: unlike the way over the type this still works while the garbage collector
+ * takes the interpreter apart. */
 static inline AioState *
 aio_state_of_module(PyObject *module)
 {
     return (AioState *)PyModule_GetState(module);
 }
-
-AioState *aio_state_of(PyObject *self);
 
 /* Borrowed: the helper, imported if need be; NULL with an exception set. */
 PyObject *aio_helper(AioState *state, AioHelper helper);

@@ -31,6 +31,7 @@ aio_task_new(AioPool *pool, const AioFunction *function)
     task->function = function;
     task->status = AIO_TASK_CANCELLED;
     atomic_init(&task->abandoned, false);
+    task->owner_slot = NULL;
     aio_message_init(&task->message);
     return task;
 }
@@ -89,7 +90,7 @@ aio_task_deliver(AioState *state, AioTask *task)
     if (future != NULL) {
         PyObject *value;
         Py_INCREF(future);
-        aio_task_future_bind(state, future, NULL);
+        aio_task_unbind(task);
         aio_mail_let_go(&task->mail);
         switch (task->status) {
         case AIO_TASK_RETURNED:
@@ -146,30 +147,38 @@ abandon(AioTask *task)
 
 /* ---- the future ---------------------------------------------------------- */
 
+/* The type has no subclasses, so it is the object's own. */
 static FutureData *
-future_data(AioState *state, PyObject *future)
+future_data(PyObject *future)
 {
-    return PyObject_GetTypeData(future, state->future_type);
+    return PyObject_GetTypeData(future, Py_TYPE(future));
 }
 
 void
-aio_task_future_bind(AioState *state, PyObject *future, AioTask *task)
+aio_task_bind(AioTask *task)
 {
-    future_data(state, future)->task = task;
+    task->owner_slot = &future_data(task->mail.owner_future)->task;
+    *task->owner_slot = task;
+}
+
+void
+aio_task_unbind(AioTask *task)
+{
+    if (task->owner_slot != NULL) {
+        *task->owner_slot = NULL;
+        task->owner_slot = NULL;
+    }
 }
 
 static PyObject *
 future_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    AioState *state = aio_state_of(self);
-    PyObject *base = aio_helper(state, AIO_HELPER_FUTURE);
+    /* Without the module's state: it may be gone when the garbage collector, at
+     * the very end, closes a coroutine that cancels. */
     PyObject *base_cancel = NULL, *base_args = NULL, *result = NULL;
 
-    if (base == NULL) {
-        return NULL;
-    }
     /* asyncio.Future.cancel(self, *args, **kwargs) */
-    base_cancel = PyObject_GetAttr(base, state->str_cancel);
+    base_cancel = PyObject_GetAttrString((PyObject *)Py_TYPE(self)->tp_base, "cancel");
     base_args = PyTuple_New(PyTuple_GET_SIZE(args) + 1);
     if (base_cancel == NULL || base_args == NULL) {
         goto done;
@@ -180,10 +189,9 @@ future_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     result = PyObject_Call(base_cancel, base_args, kwargs);
     if (result == Py_True) {
-        FutureData *data = future_data(state, self);
-        AioTask *task = data->task;
-        data->task = NULL;
+        AioTask *task = future_data(self)->task;
         if (task != NULL) {
+            aio_task_unbind(task);
             abandon(task);
         }
     }

@@ -40,6 +40,8 @@ typedef struct AioTask {
     /* Nobody waits for it any more. Set by the owner, read by whoever decides
      * to interrupt the work; a hint, so relaxed. */
     _Atomic bool abandoned;
+    /* Owner only: where the future keeps its pointer to this task; NULL unbound. */
+    struct AioTask **owner_slot;
     AioMessage message; /* the call; then, written by the worker, its outcome */
 } AioTask;
 
@@ -71,7 +73,8 @@ void aio_task_complete(AioTask *task, AioTaskStatus status);
  * that it is bound to out of the queue, or lets go of it where it runs. */
 PyObject *aio_task_future_new(AioState *state, PyObject *loop);
 
-/* Bind it to its task, or with NULL undo that. Owner only. */
-void aio_task_future_bind(AioState *state, PyObject *future, AioTask *task);
+/* Bind a task in flight to its future, and undo that. Owner only. */
+void aio_task_bind(AioTask *task);
+void aio_task_unbind(AioTask *task);
 
 #endif
