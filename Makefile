@@ -129,6 +129,7 @@ core-test: $(VENV)/.filled
 
 # The extension under AddressSanitizer and UBSan, in an interpreter that isn't: the sanitizer's
 # library must come first.  Leaks are not reported, as the interpreter keeps memory at its end.
+# pytest must not swallow the sanitizer's last words: --capture=sys leaves the descriptors alone.
 asan:
 	@$(MAKE) --no-print-directory build VARIANT=-asan \
 	    SETUP='-Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized'
@@ -136,7 +137,7 @@ asan:
 	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC=malloc \
 	 ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
 	 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	 build/$(PYTHON_VERSION)-asan/venv/bin/python -m pytest --timeout 300 $(ARGS)
+	 build/$(PYTHON_VERSION)-asan/venv/bin/python -m pytest --timeout 300 --capture=sys $(ARGS)
 
 # Style and types ---------------------------------------------------------------------------------
 
