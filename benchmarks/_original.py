@@ -9,6 +9,7 @@ import json
 import sys
 
 from _common import MEASURES, event_loops, noop
+
 from aiointerpreters.runner import Runner
 
 

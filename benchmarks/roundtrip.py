@@ -121,6 +121,11 @@ def install_original() -> None:
 async def all_sides(workers: int, loop_name: str) -> AsyncIterator[dict[str, Measure]]:
     """Start every side that there is here."""
     async with AsyncExitStack() as stack:
+        # First of all: uvloop forks to start a process, and the child of a process that has
+        # subinterpreters crashes (python/cpython#101437).
+        theirs = None
+        if ORIGINAL.exists() and sys.version_info >= (3, 14):
+            theirs = await stack.enter_async_context(original(workers, loop_name))
         runner = await stack.enter_async_context(Runner(workers=workers))
         threads = stack.enter_context(ThreadPoolExecutor(workers))
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(workers))
@@ -140,10 +145,8 @@ async def all_sides(workers: int, loop_name: str) -> AsyncIterator[dict[str, Mea
             sides["InterpreterPoolExecutor"] = executor(stack.enter_context(interpreters))
         processes = ProcessPoolExecutor(workers, get_context("spawn"))
         sides["ProcessPoolExecutor"] = executor(stack.enter_context(processes))
-        if ORIGINAL.exists() and sys.version_info >= (3, 14):
-            sides["original aiointerpreters 0.5.0"] = await stack.enter_async_context(
-                original(workers, loop_name)
-            )
+        if theirs:
+            sides["original aiointerpreters 0.5.0"] = theirs
         sides["(asyncio alone)"] = await stack.enter_async_context(asyncio_alone())
         yield sides
 

@@ -238,7 +238,7 @@ def print_table(reports: list[Report]) -> None:
 def documentation() -> Path:
     """Return the folder of Python's documentation as Debian packages it (unpacked in a cache)."""
     tool = Path(__file__).parent.parent / "tools" / "debian-package"
-    command = [tool, "python3.14-doc"]
+    command: list[str | Path] = [tool, "python3.14-doc"]
     unpacked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if unpacked.returncode:
         sys.exit("No pages to crawl: give a folder of HTML with --pages DIR.")
