@@ -135,7 +135,7 @@ asan:
 	    SETUP='-Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized'
 	$(call say,testing the extension under AddressSanitizer)
 	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC=malloc \
-	 ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
+	 ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	 build/$(PYTHON_VERSION)-asan/venv/bin/python -m pytest --timeout 300 --capture=sys $(ARGS)
 
