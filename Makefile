@@ -71,9 +71,9 @@ $(VENV)/.filled: $(VENV)/.made pyproject.toml
 	 || echo "make: no uvloop for Python $(PYTHON_VERSION); the tests do without"
 	@touch $@
 
-$(VENV)/.lint: $(VENV)/.made pyproject.toml
-	$(call say,installing ruff and mypy into $(VENV))
-	@$(UV_INSTALL) --group test --group lint
+$(VENV)/.lint: $(VENV)/.filled
+	$(call say,installing ruff into $(VENV))
+	@$(UV_INSTALL) --group lint
 	@touch $@
 
 venv: $(VENV)/.filled
@@ -149,7 +149,7 @@ format: $(VENV)/.lint
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-typecheck: $(VENV)/.lint
+typecheck: $(VENV)/.filled
 	@for version in 3.13 3.14 3.15; do \
 	     echo "make: checking types for Python $$version"; \
 	     $(BIN)/mypy --python-executable $(BIN)/python --python-version $$version || exit 1; \
