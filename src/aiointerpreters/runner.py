@@ -148,7 +148,7 @@ class Runner:
         await self._started().when_idle()
 
     def _join_unless_in_loop(self) -> None:
-        if self._pool is None or asyncio._get_running_loop() is not None:
+        if self._pool is None or _runs_loop():
             return
         try:
             self._pool.join()
@@ -281,6 +281,15 @@ def get_module_info(fn: Callable[..., Any]) -> ModuleInfo:
     if module in _main.NAMES:
         return ("path", inspect.getfile(fn), fn.__qualname__)
     return ("module", module, fn.__qualname__)
+
+
+def _runs_loop() -> bool:
+    """Whether an event loop runs in this thread, which therefore must not be blocked."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _stop_all_pools() -> None:

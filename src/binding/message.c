@@ -775,6 +775,9 @@ decode_str(Decoder *decoder, size_t unit, Py_UCS4 largest)
     if (units == NULL) {
         return NULL;
     }
+    if (length == 1 && unit == 1) {
+        return PyUnicode_FromOrdinal(*units); /* CPython keeps one object of each */
+    }
     /* The sender's string was in canonical form, so this is its kind exactly. */
     PyObject *text = PyUnicode_New(length, largest);
     if (text != NULL && length > 0) {

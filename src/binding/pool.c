@@ -454,17 +454,26 @@ make_bridge(AioState *state, PoolObject *object, PyObject *loop)
     if (bridge == NULL) {
         return NULL;
     }
-    if (PyDict_SetItem(object->bridges, loop, (PyObject *)bridge) < 0 ||
-        aio_bridge_notify(bridge, &object->pool->threads, AIO_MAIL_ENDED, NULL) < 0) {
+    if (PyDict_SetItem(object->bridges, loop, (PyObject *)bridge) < 0) {
         aio_bridge_close(bridge);
         Py_DECREF(bridge);
         return NULL;
     }
     Py_DECREF(bridge); /* the dict has it */
-    return bridge;
+    switch (aio_bridge_notify(bridge, &object->pool->threads, AIO_MAIL_ENDED, NULL)) {
+    case 0:
+        return bridge;
+    case 1: /* has ended in the meantime */
+        aio_bridge_close(bridge);
+        return bridge;
+    default:
+        aio_bridge_close(bridge);
+        return NULL;
+    }
 }
 
-/* The bridge of the loop that runs in this thread, a new reference. */
+/* The bridge of the loop that runs in this thread, a new reference. It is a
+ * closed one if the pool has ended. */
 static AioBridge *
 running_bridge(AioState *state, PoolObject *object)
 {
@@ -493,7 +502,7 @@ running_bridge(AioState *state, PoolObject *object)
         else if (found >= 0) {
             bridge = make_bridge(state, object, loop);
         }
-        if (bridge != NULL) {
+        if (bridge != NULL && bridge->channel != NULL) {
             object->last_loop = bridge->loop;
             object->last_bridge = bridge;
         }
@@ -526,6 +535,19 @@ raise_closed(AioState *state, AioPool *pool)
     return aio_raise_runner_error(state, "the runner is closed: it takes no more calls");
 }
 
+/* 0, or -1 with an exception set in a forked child. */
+static int
+check_process(PoolObject *object)
+{
+    if (is_forked(object->pool)) {
+        aio_raise_runner_error(state_of(object),
+                               "the runner belongs to the parent process: its workers do not exist "
+                               "in a forked child; make a new Runner here");
+        return -1;
+    }
+    return 0;
+}
+
 /* Why the pool takes no task, as an exception: 0 if it does, else -1. */
 static int
 check_open(AioState *state, PoolObject *object)
@@ -535,9 +557,7 @@ check_open(AioState *state, PoolObject *object)
         aio_raise_runner_error(state, "the pool has not been started");
         return -1;
     }
-    if (is_forked(pool)) {
-        aio_raise_runner_error(state, "the runner belongs to the parent process: its workers do "
-                                      "not exist in a forked child; make a new Runner here");
+    if (check_process(object) < 0) {
         return -1;
     }
     if (atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
@@ -570,13 +590,13 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
                                 kwargs) < 0) {
         goto failed;
     }
-    future = aio_task_future_new(state, bridge->loop);
-    if (future == NULL) {
-        goto failed;
-    }
-    /* Encoding may have run Python code that ended the bridge. */
+    /* The pool may have ended since, while encoding ran Python code for example. */
     if (bridge->channel == NULL) {
         raise_closed(state, pool);
+        goto failed;
+    }
+    future = aio_task_future_new(state, bridge->loop);
+    if (future == NULL) {
         goto failed;
     }
     aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
@@ -754,39 +774,44 @@ future_for(PoolObject *object, AioPending *pending)
     AioState *state = state_of(object);
     PyObject *type = aio_helper(state, AIO_HELPER_FUTURE);
     PyObject *future = NULL, *result = NULL;
+    AioBridge *bridge = NULL;
     int zero = 1;
 
-    if (type == NULL) {
-        return NULL;
-    }
-    if (aio_pending_count(pending) == 0) {
-        future = PyObject_CallNoArgs(type);
-    }
-    else {
-        AioBridge *bridge = running_bridge(state, object);
+    /* In a forked child there is nothing to wait for. */
+    if (aio_pending_count(pending) > 0 && !is_forked(object->pool)) {
+        bridge = running_bridge(state, object);
         if (bridge == NULL) {
             return NULL;
         }
-        future = PyObject_Vectorcall(type, &bridge->loop, 0, state->loop_keyword);
-        if (future != NULL && bridge->channel != NULL) {
-            zero = aio_bridge_notify(bridge, pending, AIO_MAIL_NOTICE, future);
-        }
-        Py_DECREF(bridge);
     }
-    if (future != NULL && zero == 1) {
+    /* A future of the running loop. */
+    future = type == NULL ? NULL : PyObject_CallNoArgs(type);
+    if (future == NULL) {
+        goto done;
+    }
+    if (bridge != NULL && bridge->channel != NULL) {
+        zero = aio_bridge_notify(bridge, pending, AIO_MAIL_NOTICE, future);
+    }
+    if (zero == 1) {
         result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
     }
-    if (future != NULL && (zero < 0 || (zero == 1 && result == NULL))) {
+    if (zero < 0 || (zero == 1 && result == NULL)) {
         Py_CLEAR(future);
     }
+done:
     Py_XDECREF(result);
+    Py_XDECREF(bridge);
     return future;
 }
 
 static PyObject *
 pool_when_idle(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return future_for((PoolObject *)self, &((PoolObject *)self)->pool->unfinished);
+    PoolObject *object = (PoolObject *)self;
+    if (check_process(object) < 0) {
+        return NULL;
+    }
+    return future_for(object, &object->pool->unfinished);
 }
 
 static PyObject *
