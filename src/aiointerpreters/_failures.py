@@ -47,7 +47,7 @@ def _pack_link(exception: BaseException) -> Link:
 def _try_dumps(value: object) -> bytes | None:
     try:
         return _pickling.dumps(value)
-    except Exception:
+    except BaseException:  # its __reduce__ may raise anything
         return None
 
 
@@ -60,7 +60,7 @@ def _type_name(kind: type[BaseException]) -> str:
 def _text(exception: BaseException) -> str:
     try:
         return str(exception)
-    except Exception:
+    except BaseException:
         return "<its str() raises>"
 
 

@@ -32,8 +32,7 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None
             f"{_display(function)} is a coroutine function: a worker runs plain functions only; "
             "pass the CPU-bound function that it calls"
         )
-    module = getattr(function, "__module__", None)
-    name = getattr(function, "__qualname__", None)
+    module, name = _place(function)
     if isinstance(module, str) and isinstance(name, str) and "<" not in name:
         if module in _main.NAMES:
             module = "__main__"
@@ -51,6 +50,15 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None
     if isinstance(function, (type, BuiltinFunctionType)) and not hasattr(function, "__self__"):
         raise _not_importable(function)
     return None
+
+
+def _place(function: Any) -> tuple[Any, Any]:
+    """The module and the dotted name under which ``function`` should be found."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(function, MethodType) and isinstance(owner, type):
+        # A class method, perhaps inherited: it belongs to the class that it was looked up in.
+        return owner.__module__, f"{owner.__qualname__}.{function.__name__}"
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
 
 def resolve(kind: str, where: str, name: str) -> Any:

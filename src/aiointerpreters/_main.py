@@ -28,12 +28,14 @@ def describe() -> MainInfo:
         return _info
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    if spec is not None:
+    if spec is not None and spec.name != "__main__":
         return ("module", spec.name)
     path = getattr(main, "__file__", None)
-    if path is None or not os.path.exists(path):
+    if path is None:
         return None
-    return ("path", os.path.abspath(path))
+    if not os.path.exists(path):
+        path = os.path.dirname(path)  # an archive, if it is `archive.pyz/__main__.py`
+    return ("path", os.path.abspath(path)) if os.path.isfile(path) else None
 
 
 def set_up(info: MainInfo) -> None:
@@ -93,13 +95,13 @@ def _execute_module(module: ModuleType, name: str) -> None:
 
 
 def _execute_path(module: ModuleType, path: str) -> None:
-    if os.path.isdir(path) or not path.endswith((".py", ".pyw")):
-        # A folder or archive with a __main__.py, or a script: runpy tells them apart.
+    with open(path, "rb") as file:
+        source = file.read()
+    if source.startswith(b"PK\3\4") or not path.endswith((".py", ".pyw")) and b"\0" in source:
+        # An archive with a __main__.py, perhaps behind a `#!` line: runpy knows how.
         import runpy
 
         module.__dict__.update(runpy.run_path(path, run_name=WORKER_NAME))
         return
     module.__file__ = path
-    with open(path, "rb") as file:
-        code = compile(file.read(), path, "exec", dont_inherit=True)
-    exec(code, module.__dict__)
+    exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)

@@ -8,7 +8,7 @@ import io
 import pickle
 from typing import Any
 
-from . import _main
+from . import _core, _main
 
 PROTOCOL = 5
 
@@ -29,5 +29,13 @@ def dumps(value: object) -> bytes:
 
 
 def loads(data: bytes) -> Any:
-    """Return the value of what :func:`dumps` made in another interpreter."""
-    return _Unpickler(io.BytesIO(data)).load()
+    """Return the value of what :func:`dumps` made in another interpreter.
+
+    Raises what pickle or the value's own methods raise, but nothing that would end the program.
+    """
+    try:
+        return _Unpickler(io.BytesIO(data)).load()
+    except (Exception, KeyboardInterrupt, _core.Interrupted):
+        raise
+    except BaseException as error:
+        raise pickle.UnpicklingError(f"{type(error).__name__} while a value was rebuilt") from error

@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import functools
 import inspect
+import operator
 import os
 import signal
 import sys
@@ -44,6 +45,7 @@ class Runner:
         name: Names the threads, for debuggers; at most 15 characters of it are shown.
 
     Raises:
+        TypeError: ``workers`` is no integer, or ``preload`` a single string.
         ValueError: ``workers`` is less than 1.
     """
 
@@ -58,7 +60,7 @@ class Runner:
     ) -> None:
         if workers is None:
             workers = os.process_cpu_count() or 1
-        elif workers < 1:
+        elif operator.index(workers) < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
         if isinstance(preload, str):
             raise TypeError("preload takes several names of modules: write it as a tuple")

@@ -21,6 +21,7 @@
 #include "core/thread.h"
 #include "core/wake.h"
 #include "failure.h"
+#include "fork_child.h"
 #include "task.h"
 #include "worker.h"
 
@@ -364,6 +365,7 @@ pool_start(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     object->started = true;
     pool->fork_generation = aio_fork_generation();
+    aio_fork_child_protect();
     pool->worker_count = 0; /* only what is initialised will be destroyed */
     pool->workers = calloc((size_t)count, sizeof *pool->workers);
     if (pool->workers == NULL) {

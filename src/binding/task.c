@@ -56,30 +56,48 @@ aio_task_complete(AioTask *task, AioTaskStatus status)
     aio_pool_release(pool);
 }
 
-/* Call a method of the future with one argument (taken; NULL with an exception
- * set is reported). */
+/* The future fails with the exception that is set, which is cleared. Whatever
+ * happens, nobody shall wait for ever. */
+static void
+fail_with_raised(AioState *state, PyObject *future)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *result = PyObject_CallMethodOneArg(future, state->str_set_exception, exception);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(future);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(exception);
+}
+
+/* Call set_result or set_exception with `argument`, which is taken; if it is NULL
+ * the future fails with the exception that is set. */
 static void
 settle(AioState *state, PyObject *future, PyObject *method, PyObject *argument)
 {
-    PyObject *result = NULL;
-    if (argument != NULL) {
-        result = PyObject_CallMethodOneArg(future, method, argument);
-        Py_DECREF(argument);
+    if (argument == NULL) {
+        fail_with_raised(state, future);
+        return;
     }
-    if (result == NULL) {
-        /* Somebody settled the future by hand: as with any asyncio future, the
-         * first result counts. */
-        PyObject *exception = PyErr_GetRaisedException();
-        PyObject *invalid_state = aio_helper(state, AIO_HELPER_INVALID_STATE_ERROR);
-        if (invalid_state == NULL || !PyErr_GivenExceptionMatches(exception, invalid_state)) {
-            PyErr_Clear();
-            PyErr_SetRaisedException(Py_NewRef(exception));
-            PyErr_WriteUnraisable(future);
-        }
+    PyObject *result = PyObject_CallMethodOneArg(future, method, argument);
+    Py_DECREF(argument);
+    if (result != NULL) {
+        Py_DECREF(result);
+        return;
+    }
+    /* Somebody settled the future by hand: as with any asyncio future, the first
+     * result counts. */
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *invalid_state = aio_helper(state, AIO_HELPER_INVALID_STATE_ERROR);
+    const bool settled_already =
+        invalid_state != NULL && PyErr_GivenExceptionMatches(exception, invalid_state);
+    PyErr_SetRaisedException(exception);
+    if (settled_already) {
         PyErr_Clear();
-        Py_XDECREF(exception);
     }
-    Py_XDECREF(result);
+    else {
+        fail_with_raised(state, future);
+    }
 }
 
 void
@@ -88,19 +106,13 @@ aio_task_deliver(AioState *state, AioTask *task)
     PyObject *future = task->mail.owner_future;
 
     if (future != NULL) {
-        PyObject *value;
         Py_INCREF(future);
         aio_task_unbind(task);
         aio_mail_let_go(&task->mail);
         switch (task->status) {
         case AIO_TASK_RETURNED:
-            value = aio_message_decode_value(state, &task->message);
-            if (value != NULL) {
-                settle(state, future, state->str_set_result, value);
-            }
-            else {
-                settle(state, future, state->str_set_exception, PyErr_GetRaisedException());
-            }
+            settle(state, future, state->str_set_result,
+                   aio_message_decode_value(state, &task->message));
             break;
         case AIO_TASK_RAISED:
             settle(state, future, state->str_set_exception,
