@@ -102,9 +102,12 @@ test: build core-test
 	$(call say,testing with Python $(PYTHON_VERSION))
 	@$(BIN)/python -m pytest $(ARGS)
 
+# What `make check` leaves to `make test`: programs by the dozen, and long runs.
+LENGTHY = stress test_leaks.py test_ending.py test_main_functions.py
+
 check: build core-test
 	$(call say,quick tests with Python $(PYTHON_VERSION))
-	@$(BIN)/python -m pytest -q -x -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -x -m "not slow" $(LENGTHY:%=--ignore=tests/%) $(ARGS)
 
 bench: build
 	@for program in benchmarks/[!_]*.py; do \
