@@ -20,6 +20,9 @@ import asyncio, gc, os, signal, sys, threading, time
 from aiointerpreters import Runner
 from workfns import values, waiting
 
+# Even where the tests run in the background, with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 announced, announce = os.pipe()
 
 async def begin_idle(runner):
@@ -309,10 +312,11 @@ def test_ctrl_c_while_the_program_waits_for_its_workers(how: str, program: Progr
 def test_a_program_that_catches_ctrl_c_goes_on(program: Program) -> None:
     ended = program(
         """
-        import asyncio, os
+        import asyncio, os, signal
         from aiointerpreters import Runner
         from workfns import values, waiting
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         announced, announce = os.pipe()
 
         async def spin():

@@ -280,8 +280,6 @@ class TestDescribed:
             (failing.interrupt, (), "KeyboardInterrupt", ""),
             (failing.stop_generator, (), "GeneratorExit", ""),
             (failing.cancel, (), "asyncio.exceptions.CancelledError", "from a worker"),
-            (failing.raise_holding_a_lock, (), "workfns.failing.HoldsALock", "holds a lock"),
-            (failing.raise_broken, ("BrokenReduce",), "workfns.failing.BrokenReduce", "broken"),
         ],
     )
     def test_type_name_message_and_traceback(
@@ -307,6 +305,13 @@ class TestDescribed:
             call(failing.raise_local_class)
         assert caught.value.type_name.startswith("workfns.failing.")
         assert caught.value.type_name.endswith("Local")
+
+    def test_an_attribute_that_cannot_cross_does_not_hide_the_exception(
+        self, call: Callable[..., Any]
+    ) -> None:
+        """It has its own type, without that attribute, or is described."""
+        with pytest.raises((failing.HoldsALock, InterpreterError), match="holds a lock"):
+            call(failing.raise_holding_a_lock)
 
     def test_arguments_that_cannot_cross(self, call: Callable[..., Any]) -> None:
         with pytest.raises(InterpreterError, match="with a lock") as caught:

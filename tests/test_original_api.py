@@ -127,8 +127,14 @@ def test_run_module_function_of_a_name_that_does_not_exist() -> None:
 def test_errors_can_be_caught_as_before() -> None:
     assert issubclass(InterpreterError, Exception)
     assert issubclass(RunnerError, Exception)
-    with pytest.raises(RunnerError):
-        get_module_info(lambda: None)
+
+
+def test_module_info_of_what_belongs_to_no_module() -> None:
+    def homeless() -> None: ...
+
+    homeless.__module__ = None  # type: ignore[assignment]
+    with pytest.raises(RunnerError, match="homeless"):
+        get_module_info(homeless)
 
 
 def test_shareable_is_a_type_for_annotations() -> None:

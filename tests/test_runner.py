@@ -17,7 +17,7 @@ from aiointerpreters import (
 )
 from helpers.gate import Gate, Trace
 from helpers.limits import SOON
-from helpers.process import LINUX, eventually, native_threads
+from helpers.process import LINUX
 from helpers.programs import Program
 from workfns import failing, values, waiting, worker
 
@@ -599,13 +599,19 @@ class TestClosing:
         asyncio.run(main())
 
     @pytest.mark.skipif(not LINUX, reason="counts threads in /proc")
-    def test_closing_ends_the_workers_threads(self) -> None:
-        before = native_threads()
-        runner = Runner(workers=4).start()
-        asyncio.run(runner.run(values.square, 1))
-        assert native_threads() >= before + 4
-        runner.close()
-        assert eventually(lambda: native_threads() <= before)
+    def test_closing_ends_the_workers_threads(self, program: Program) -> None:
+        program("""
+            import asyncio
+            from aiointerpreters import Runner
+            from helpers.process import eventually, native_threads
+
+            before = native_threads()
+            runner = Runner(workers=4).start()
+            assert asyncio.run(runner.run(abs, -1)) == 1
+            assert native_threads() >= before + 4
+            runner.close()
+            assert eventually(lambda: native_threads() <= before)
+        """).assert_fine()
 
 
 class TestDrain:

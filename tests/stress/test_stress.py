@@ -84,7 +84,7 @@ def random_call(dice: random.Random) -> Call:
         case 5:
             return (lambda: 1), (), {}, raises(RunnerError)
         case 6:
-            return failing.raise_holding_a_lock, (), {}, raises(InterpreterError)
+            return failing.raise_local_class, (), {}, raises(InterpreterError)
         case 7:
             number = dice.randrange(3_000)
             return values.total, (list(range(number)),), {}, gives(sum(range(number)))
