@@ -419,14 +419,27 @@ class TestFork:
     def test_the_child_ends_with_its_own_status(
         self, work: str, end: str, program: Program
     ) -> None:
-        ending = f"""
+        fork = f"""
+            runner = Runner(workers=2).start()
+            asyncio.run(begin_{work}(runner))
             child = os.fork()
             if not child:
                 {end}
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
             sys.exit(6)
         """
-        program(write("open", work, ending), flags=self.FLAGS).assert_ended(6)
+        program(PREAMBLE + textwrap.dedent(fork), flags=self.FLAGS).assert_ended(6)
+
+    def test_a_child_of_a_running_loop_ends_with_its_own_status(self, program: Program) -> None:
+        ending = """
+            child = os.fork()
+            if not child:
+                os._exit(5)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+            assert await runner.run(values.square, 4) == 16
+            sys.exit(6)
+        """
+        program(write("open", "idle", ending), flags=self.FLAGS).assert_ended(6)
 
     def test_a_child_outside_of_the_loop_ends_normally(self, program: Program) -> None:
         ended = program(

@@ -58,12 +58,12 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def _ended_by(process: subprocess.Popen[str], limit: float) -> Iterator[threading.Event]:
-    """Abort the process at the limit, so that faulthandler shows where it hangs."""
+    """Abort the process and its children at the limit; faulthandler shows where they hang."""
     too_late = threading.Event()
 
     def abort() -> None:
         too_late.set()
-        process.send_signal(signal.SIGABRT)
+        os.killpg(process.pid, signal.SIGABRT)
 
     timer = threading.Timer(limit, abort)
     timer.start()
@@ -98,6 +98,7 @@ def run(
         text=True,
         cwd=cwd,
         env=environment() | (env or {}),
+        process_group=0,
     )
     before = ""
     with process, _ended_by(process, limit) as too_late:
