@@ -97,7 +97,7 @@ def _execute_module(module: ModuleType, name: str) -> None:
 def _execute_path(module: ModuleType, path: str) -> None:
     with open(path, "rb") as file:
         source = file.read()
-    if source.startswith(b"PK\3\4") or not path.endswith((".py", ".pyw")) and b"\0" in source:
+    if b"\0" in source and not path.endswith((".py", ".pyw")):
         # An archive with a __main__.py, perhaps behind a `#!` line: runpy knows how.
         import runpy
 

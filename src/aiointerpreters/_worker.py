@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import _main
@@ -13,7 +13,7 @@ def set_up(
     argv: list[str],
     main: _main.MainInfo,
     preload: tuple[str, ...],
-    initializer: FunctionName | Any | None,
+    initializer: FunctionName | Callable[..., object] | None,
     initargs: tuple[Any, ...],
     initkwargs: Mapping[str, Any],
 ) -> None:
@@ -26,5 +26,5 @@ def set_up(
     for name in preload:
         importlib.import_module(name)
     if initializer is not None:
-        function = resolve(*initializer) if type(initializer) is tuple else initializer
+        function = resolve(*initializer) if isinstance(initializer, tuple) else initializer
         function(*initargs, **initkwargs)

@@ -33,8 +33,8 @@ class Runner:
     ``float``, ``complex``, ``str``, ``bytes``, ``bytearray``, ``memoryview``, ``tuple``, ``list``,
     ``dict``, ``set`` and ``frozenset`` directly, everything else by pickle.
 
-    One runner may be used from several event loops in several threads. Workers follow PEP 684 (a GIL
-    per interpreter) and PEP 734 (multiple interpreters).
+    One runner may be used from several event loops in several threads. Workers follow PEP 684 (a
+    GIL per interpreter) and PEP 734 (multiple interpreters).
 
     Args:
         workers: How many workers; by default as many as the process may use processors.
@@ -81,8 +81,8 @@ class Runner:
         exception that leaves it cancels queued work and interrupts running work.
 
         Raises:
-            RunnerError: It was started before, its ``initializer`` can't be sent to a worker, or the
-                system has no room for another thread.
+            RunnerError: It was started before, its ``initializer`` can't be sent to a worker, or
+                the system has no room for another thread.
             NotShareableError: ``initargs`` can't be sent to a worker.
         """
         if self._pool is not None:
@@ -218,8 +218,8 @@ class Runner:
             NotShareableError: An argument can't be sent; the text says which part of it.
             BrokenRunner: A worker could not start.
 
-        The future raises what ``fn`` raised, or :exc:`InterpreterError` if that can't be rebuilt, or
-        :exc:`NotShareableError` for a result that can't be sent.
+        The future raises what ``fn`` raised, or :exc:`InterpreterError` if that can't be rebuilt,
+        or :exc:`NotShareableError` for a result that can't be sent.
         """
         return cast("asyncio.Future[R]", self._started().submit(fn, args, kwargs))
 
@@ -299,7 +299,7 @@ def _stop_all_pools() -> None:
     try:
         _core.shut_down()
     except KeyboardInterrupt:
-        # A worker sits in a C function that can't be interrupted, and the user does not want to wait.
+        # A worker sits in a C function that can't be interrupted; the user won't wait for it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,11 +1,10 @@
 """Types to annotate with."""
 
 import sys
-from typing import TYPE_CHECKING
 
 __all__ = ("Shareable",)
 
-if TYPE_CHECKING or sys.version_info >= (3, 14):
+if sys.version_info >= (3, 14):
     from concurrent.interpreters import Queue
 else:
     # CPython 3.13 has no such queue yet.

@@ -12,6 +12,7 @@
 #ifndef AIO_BINDING_BRIDGE_H
 #define AIO_BINDING_BRIDGE_H
 
+#include <Python.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 

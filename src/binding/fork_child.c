@@ -10,7 +10,8 @@
  * it. So this file, and no other, reaches into `_PyRuntime`: in the child, before
  * CPython's own handler comes to it, the list is cut down to the main
  * interpreter. The others' memory stays as it is, unused: their threads do not
- * exist in the child.
+ * exist in the child. (A debug build of CPython ends such a child with a failed
+ * assertion after all its work, because it counts them still.)
  *
  * Where the list's head is, `_PyRuntime` tells itself: it begins with a table of
  * offsets that CPython keeps for debuggers and profilers, the same in its first

@@ -2,6 +2,7 @@
 #ifndef AIO_BINDING_MEMORY_H
 #define AIO_BINDING_MEMORY_H
 
+#include <Python.h>
 #include <stdbool.h>
 
 #include "state.h"

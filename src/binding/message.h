@@ -8,6 +8,7 @@
 #ifndef AIO_BINDING_MESSAGE_H
 #define AIO_BINDING_MESSAGE_H
 
+#include <Python.h>
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -4,6 +4,7 @@
  * module works in the main interpreter, from which calls are submitted, and in
  * every worker. It declares that it needs neither a shared GIL nor any GIL.
  */
+#include <Python.h>
 #include <stdarg.h>
 #include <stdlib.h>
 

@@ -7,6 +7,7 @@
 #ifndef AIO_BINDING_POOL_H
 #define AIO_BINDING_POOL_H
 
+#include <Python.h>
 #include <pthread.h>
 #include <stdatomic.h>
 

@@ -15,6 +15,7 @@
 #ifndef AIO_BINDING_TASK_H
 #define AIO_BINDING_TASK_H
 
+#include <Python.h>
 #include <stdatomic.h>
 
 #include "bridge.h"

@@ -2,6 +2,7 @@
 #ifndef AIO_BINDING_WORKER_H
 #define AIO_BINDING_WORKER_H
 
+#include <Python.h>
 #include <pthread.h>
 
 #include "core/taskqueue.h"
