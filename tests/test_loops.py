@@ -181,6 +181,7 @@ def test_results_reach_the_loop_that_asked(gate: Gate) -> None:
             future.add_done_callback(lambda _: threads.add(threading.get_ident()))
         assert await held == name
         assert await asyncio.gather(*futures) == [(name, n) for n in range(100)]
+        await asyncio.sleep(0)
         assert threads == {loop_thread}
 
     with Runner(workers=1) as runner, gate:

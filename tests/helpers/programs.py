@@ -1,6 +1,7 @@
 """Run a program of its own, and look at how it ended."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,9 +46,13 @@ class Ended:
         self.assert_quiet()
 
     def assert_fine(self) -> None:
-        """Ended with status 0, and said nothing on standard error."""
+        """Ended with status 0, and said nothing on standard error.
+
+        Except that a callback took long, which asyncio's debug mode says of a busy machine.
+        """
         self.assert_ended(0)
-        assert self.err == "", self.err
+        said = re.sub(r"^Executing .* took \d+\.\d+ seconds\n", "", self.err, flags=re.MULTILINE)
+        assert said == ""
 
 
 def environment() -> dict[str, str]:

@@ -39,7 +39,7 @@ async def one_round() -> None:
 
 
 options = arguments(warm_up=100, rounds=600, allowed=4)
-with asyncio.Runner() as loop_runner, Runner(workers=2) as runner:
+with asyncio.Runner() as loop_runner, Runner(workers=1) as runner:
     check(
         lambda: loop_runner.run(one_round()),
         warm_up=options.warm_up,

@@ -157,8 +157,8 @@ class Round:
                 except RunnerError:
                     break
         if dice.random() < 0.1:
-            await self.runner.aclose(cancel_pending=dice.random() < 0.5)
             self.closed_in_the_middle = True
+            await self.runner.aclose(cancel_pending=dice.random() < 0.5)
         _, late = await asyncio.wait(pending, timeout=SOON)
         if late:
             self.failures.append(f"{len(late)} calls never ended")

@@ -74,7 +74,7 @@ async def what_is_wrong(runner: Runner) -> None:
     await runner.run(parse, b"", lax=True)  # type: ignore[call-arg]
     runner.submit(parse, 1)  # type: ignore[arg-type]
     await runner.wrap(parse)("text")  # type: ignore[arg-type]
-    Runner(3)  # type: ignore[misc]
+    Runner(3)  # type: ignore[call-arg]
     Runner(workers="3")  # type: ignore[arg-type]
 
 
