@@ -16,6 +16,7 @@
 
 #include <stdlib.h>
 
+#include "pool.h"
 #include "task.h"
 
 typedef struct AioNotice {
@@ -121,22 +122,56 @@ aio_mail_abandon(AioMail *mail)
     aio_channel_release(mail->channel);
 }
 
-int
-aio_bridge_notify(AioBridge *bridge, AioPending *pending, AioMailKind kind, PyObject *future)
+static AioNotice *
+notice_new(AioBridge *bridge, AioMailKind kind, PyObject *future)
 {
     AioNotice *notice = malloc(sizeof *notice);
     if (notice == NULL) {
         PyErr_NoMemory();
-        return -1;
+        return NULL;
     }
     aio_bridge_adopt(bridge, &notice->mail, kind, future);
     notice->waiter.notify = post_notice;
+    return notice;
+}
+
+/* Free a notice that nobody waits with. */
+static void
+notice_take_back(AioNotice *notice)
+{
+    aio_mail_abandon(&notice->mail);
+    free(notice);
+}
+
+int
+aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future)
+{
+    AioNotice *notice = notice_new(bridge, AIO_MAIL_NOTICE, future);
+    if (notice == NULL) {
+        return -1;
+    }
     if (!aio_pending_wait(pending, &notice->waiter)) {
         return 0;
     }
-    aio_mail_abandon(&notice->mail);
-    free(notice);
+    notice_take_back(notice);
     return 1;
+}
+
+/* Let the bridge be told when its pool has ended; close it if that is so already. */
+static int
+watch_end(AioBridge *bridge)
+{
+    AioNotice *notice = notice_new(bridge, AIO_MAIL_ENDED, NULL);
+    if (notice == NULL) {
+        return -1;
+    }
+    if (aio_pending_wait(&bridge->pool->threads, &notice->waiter)) {
+        notice_take_back(notice);
+        aio_bridge_close(bridge);
+        return 0;
+    }
+    bridge->ended = notice;
+    return 0;
 }
 
 /* What the future of a drain or close waited for has come. */
@@ -216,6 +251,7 @@ bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
             mail_free(mail);
             break;
         case AIO_MAIL_ENDED:
+            bridge->ended = NULL;
             aio_mail_let_go(mail);
             mail_free(mail);
             has_ended = true;
@@ -241,6 +277,12 @@ aio_bridge_close(AioBridge *bridge)
     }
     remove_reader(aio_state_of_module(bridge->module), bridge);
     bridge->channel = NULL;
+    /* In a forked child a lock may be held by a thread that does not exist there. */
+    if (bridge->ended != NULL && !aio_pool_is_forked(bridge->pool) &&
+        aio_pending_forget(&bridge->pool->threads, &bridge->ended->waiter)) {
+        notice_take_back(bridge->ended);
+    }
+    bridge->ended = NULL; /* else it is in the mailbox, or about to be */
     while ((link = aio_list_pop_first(&bridge->in_flight)) != NULL) {
         AioMail *mail = aio_container_of(link, AioMail, in_flight);
         if (mail->kind == AIO_MAIL_TASK) {
@@ -254,11 +296,13 @@ aio_bridge_close(AioBridge *bridge)
         mail_free(mail);
     }
     aio_channel_release(channel);
+    aio_pool_release(bridge->pool);
+    bridge->pool = NULL;
     Py_CLEAR(bridge->loop);
 }
 
 AioBridge *
-aio_bridge_new(PyObject *module, PyObject *loop)
+aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
 {
     AioState *state = aio_state_of_module(module);
     PyObject *fd = NULL, *drain = NULL, *handle = NULL;
@@ -272,11 +316,14 @@ aio_bridge_new(PyObject *module, PyObject *loop)
     bridge->has_reader = false;
     bridge->module = Py_NewRef(module);
     bridge->loop = Py_NewRef(loop);
+    bridge->pool = NULL;
+    bridge->ended = NULL;
     bridge->channel = channel_new();
     PyObject_GC_Track(bridge);
     if (bridge->channel == NULL) {
         goto done;
     }
+    bridge->pool = aio_pool_acquire(pool);
     fd = PyLong_FromLong(aio_wake_fd(&bridge->channel->wake));
     drain = PyObject_GetAttr((PyObject *)bridge, state->str_drain);
     if (fd == NULL || drain == NULL) {
@@ -287,6 +334,9 @@ aio_bridge_new(PyObject *module, PyObject *loop)
         goto done;
     }
     bridge->has_reader = true;
+    if (watch_end(bridge) < 0) {
+        goto done;
+    }
     result = (AioBridge *)Py_NewRef(bridge);
 done:
     Py_XDECREF(handle);

@@ -22,6 +22,9 @@
 #include "core/wake.h"
 #include "state.h"
 
+struct AioNotice;
+struct AioPool;
+
 /* The half of a bridge that other threads touch. Freed with the last reference:
  * the bridge has one, and so has every mail until it is posted. So nobody ever
  * writes to a descriptor that has been closed, and perhaps reopened by others. */
@@ -59,17 +62,21 @@ void aio_channel_release(AioChannel *channel);
 typedef struct AioBridge {
     PyObject_HEAD
     PyObject *module; /* owned: keeps the state in memory to the end */
-    PyObject *loop; /* owned; NULL once closed */
-    AioChannel *channel; /* a reference; NULL once closed */
-    AioList in_flight; /* AioMail.in_flight */
+    /* Until it is closed, then NULL: */
+    PyObject *loop;          /* owned */
+    AioChannel *channel;     /* a reference */
+    struct AioPool *pool;    /* a reference */
+    struct AioNotice *ended; /* waits for the pool's end; NULL also once that has come */
+    AioList in_flight;       /* AioMail.in_flight */
     bool has_reader;
 } AioBridge;
 
 extern PyType_Spec aio_bridge_spec;
 
-/* A new bridge for `loop` (borrowed), its reader registered there. Called on the
- * loop's thread. */
-AioBridge *aio_bridge_new(PyObject *module, PyObject *loop);
+/* A new bridge from `pool` to `loop` (both borrowed), its reader registered there.
+ * It closes itself when the pool ends; if that has ended already, it is closed
+ * from the start. Called on the loop's thread. */
+AioBridge *aio_bridge_new(PyObject *module, PyObject *loop, struct AioPool *pool);
 
 /* Make `mail` one of the bridge's: fills in all of it. `future` is borrowed and
  * may be NULL. */
@@ -85,9 +92,8 @@ void aio_mail_abandon(AioMail *mail);
 /* The loop is closed or gone: results that are still to come are dropped. */
 void aio_bridge_close(AioBridge *bridge);
 
-/* Post a notice on `bridge`, with `future` (borrowed, may be NULL), once
- * `pending` is zero. 0, 1 if it is zero already (nothing is posted then), or -1
- * with an exception set. */
-int aio_bridge_notify(AioBridge *bridge, AioPending *pending, AioMailKind kind, PyObject *future);
+/* Let `future` (borrowed) be done once `pending`, one of the pool's, is zero. 0; 1
+ * if it is zero already (then the future is left alone); or -1 with an exception set. */
+int aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future);
 
 #endif

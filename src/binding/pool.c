@@ -66,6 +66,12 @@ aio_pool_release(AioPool *pool)
     free(pool);
 }
 
+bool
+aio_pool_is_forked(AioPool *pool)
+{
+    return pool->fork_generation != aio_fork_generation();
+}
+
 /* Accept nothing more; the workers end when the queue is empty. */
 static void
 close_queue(AioPool *pool)
@@ -402,12 +408,6 @@ pool_start(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static bool
-is_forked(AioPool *pool)
-{
-    return pool->fork_generation != aio_fork_generation();
-}
-
 /* ---- bridges ---- */
 
 /* Close the bridges of loops that were closed, and forget those of ended pools. */
@@ -452,26 +452,16 @@ make_bridge(AioState *state, PoolObject *object, PyObject *loop)
     if (sweep_bridges(state, object) < 0) {
         return NULL;
     }
-    AioBridge *bridge = aio_bridge_new(object->module, loop);
+    AioBridge *bridge = aio_bridge_new(object->module, loop, object->pool);
     if (bridge == NULL) {
         return NULL;
     }
-    if (PyDict_SetItem(object->bridges, loop, (PyObject *)bridge) < 0) {
+    const int failed = PyDict_SetItem(object->bridges, loop, (PyObject *)bridge);
+    if (failed) {
         aio_bridge_close(bridge);
-        Py_DECREF(bridge);
-        return NULL;
     }
     Py_DECREF(bridge); /* the dict has it */
-    switch (aio_bridge_notify(bridge, &object->pool->threads, AIO_MAIL_ENDED, NULL)) {
-    case 0:
-        return bridge;
-    case 1: /* has ended in the meantime */
-        aio_bridge_close(bridge);
-        return bridge;
-    default:
-        aio_bridge_close(bridge);
-        return NULL;
-    }
+    return failed ? NULL : bridge;
 }
 
 /* The bridge of the loop that runs in this thread, a new reference. It is a
@@ -541,7 +531,7 @@ raise_closed(AioState *state, AioPool *pool)
 static int
 check_process(PoolObject *object)
 {
-    if (is_forked(object->pool)) {
+    if (aio_pool_is_forked(object->pool)) {
         aio_raise_runner_error(state_of(object),
                                "the runner belongs to the parent process: its workers do not exist "
                                "in a forked child; make a new Runner here");
@@ -676,7 +666,8 @@ pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 pool_close(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    AioPool *pool = ((PoolObject *)self)->pool;
+    PoolObject *object = (PoolObject *)self;
+    AioPool *pool = object->pool;
     if (count != 2) {
         PyErr_SetString(PyExc_TypeError, "close(cancel_pending: bool, interrupt: bool)");
         return NULL;
@@ -686,9 +677,14 @@ pool_close(PyObject *self, PyObject *const *args, Py_ssize_t count)
     if (cancel_pending < 0 || interrupt_running < 0) {
         return NULL;
     }
+    Py_BEGIN_CRITICAL_SECTION(object);
+    if (sweep_bridges(state_of(object), object) < 0) {
+        PyErr_WriteUnraisable(self); /* a loop's is_closed() raised: no reason not to close */
+    }
+    Py_END_CRITICAL_SECTION();
     /* While we post cancelled tasks the pool must not end, or their loops would
      * be told so first. Where it has ended, nothing is left to do. */
-    if (is_forked(pool) || !aio_pending_add_unless_zero(&pool->threads)) {
+    if (aio_pool_is_forked(pool) || !aio_pending_add_unless_zero(&pool->threads)) {
         atomic_store_explicit(&pool->closing, true, memory_order_relaxed);
         Py_RETURN_NONE;
     }
@@ -763,7 +759,7 @@ static PyObject *
 pool_join(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AioPool *pool = ((PoolObject *)self)->pool;
-    if (!is_forked(pool) && wait_for_end(pool) < 0) {
+    if (!aio_pool_is_forked(pool) && wait_for_end(pool) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -780,7 +776,7 @@ future_for(PoolObject *object, AioPending *pending)
     int zero = 1;
 
     /* In a forked child there is nothing to wait for. */
-    if (aio_pending_count(pending) > 0 && !is_forked(object->pool)) {
+    if (aio_pending_count(pending) > 0 && !aio_pool_is_forked(object->pool)) {
         bridge = running_bridge(state, object);
         if (bridge == NULL) {
             return NULL;
@@ -792,7 +788,7 @@ future_for(PoolObject *object, AioPending *pending)
         goto done;
     }
     if (bridge != NULL && bridge->channel != NULL) {
-        zero = aio_bridge_notify(bridge, pending, AIO_MAIL_NOTICE, future);
+        zero = aio_bridge_notify(bridge, pending, future);
     }
     if (zero == 1) {
         result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
@@ -822,19 +818,45 @@ pool_when_ended(PyObject *self, PyObject *Py_UNUSED(ignored))
     return future_for((PoolObject *)self, &((PoolObject *)self)->pool->threads);
 }
 
+/* Stop the interpreter's pools: all of them, or those that were not closed. */
+static void
+stop_pools(AioState *state, bool all)
+{
+    for (size_t i = 0; i < state->pool_count; i++) {
+        AioPool *pool = state->pools[i];
+        if (!aio_pool_is_forked(pool) &&
+            (all || !atomic_load_explicit(&pool->closing, memory_order_relaxed))) {
+            stop(pool);
+        }
+    }
+}
+
+/* As wait_for_end(), for all pools. */
+static int
+wait_for_pools(AioState *state)
+{
+    for (size_t i = 0; i < state->pool_count; i++) {
+        if (!aio_pool_is_forked(state->pools[i]) && wait_for_end(state->pools[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 PyObject *
 aio_pools_shut_down(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     AioState *state = aio_state_of_module(module);
 
-    for (size_t i = 0; i < state->pool_count; i++) {
-        AioPool *pool = state->pools[i];
-        if (!is_forked(pool)) {
-            stop(pool);
+    /* A pool that was closed in the ordinary way finishes its work, as promised. */
+    stop_pools(state, false);
+    if (wait_for_pools(state) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+            return NULL;
         }
-    }
-    for (size_t i = 0; i < state->pool_count; i++) {
-        if (!is_forked(state->pools[i]) && wait_for_end(state->pools[i]) < 0) {
+        PyErr_Clear(); /* Ctrl-C: finish no more */
+        stop_pools(state, true);
+        if (wait_for_pools(state) < 0) {
             return NULL;
         }
     }
@@ -854,7 +876,7 @@ static PyObject *
 pool_get_forked(PyObject *self, void *Py_UNUSED(closure))
 {
     PoolObject *object = (PoolObject *)self;
-    return PyBool_FromLong(object->started && is_forked(object->pool));
+    return PyBool_FromLong(object->started && aio_pool_is_forked(object->pool));
 }
 
 static PyObject *
@@ -900,7 +922,7 @@ pool_dealloc(PyObject *self)
     pool_clear(self);
     /* In a forked child the locks may be held by threads that don't exist here:
      * the pool's memory is left alone. */
-    if (pool != NULL && !(object->started && is_forked(pool))) {
+    if (pool != NULL && !(object->started && aio_pool_is_forked(pool))) {
         stop(pool);
         aio_pool_release(pool);
     }

@@ -51,6 +51,10 @@ AioPool *aio_pool_acquire(AioPool *pool);
 /* Any thread, no GIL needed. */
 void aio_pool_release(AioPool *pool);
 
+/* Whether this process is a forked child of the one that started the pool. Then
+ * the pool has no threads, and its locks must not be touched. */
+bool aio_pool_is_forked(AioPool *pool);
+
 /* A worker could not start. Takes over the contents of `failure`; refuses all
  * further work, and fails what is queued. Any thread, no GIL needed. */
 void aio_pool_break(AioPool *pool, AioMessage *failure);
@@ -61,8 +65,9 @@ void aio_pool_stop_abandoned(AioPool *pool);
 
 extern PyType_Spec aio_pool_spec;
 
-/* Python: stop all pools of this interpreter, and wait until they have ended.
- * For the exit handler. */
+/* Python: stop this interpreter's pools, let those that were closed finish, and
+ * wait until all have ended. A first Ctrl-C stops these as well, a second one
+ * raises KeyboardInterrupt. For the exit handler. */
 PyObject *aio_pools_shut_down(PyObject *module, PyObject *ignored);
 
 #endif
