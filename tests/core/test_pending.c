@@ -268,7 +268,7 @@ who_waits_for_zero_comes_back_after_the_last_one_and_sees_its_work(void)
         }
         barrier_wait(&crowd.end);
     }
-    CHECK(waited > 0); /* or this test has tested nothing */
+    EXPECT_MET(waited > 0);
     CHECK(!aio_park_until(&crowd.zero, 0)); /* nobody was notified twice */
     close_crowd(&crowd, threads);
 }
@@ -406,7 +406,7 @@ a_waiter_is_either_forgotten_or_notified(void)
         }
     }
     join_thread(thread);
-    CHECK(forgotten > 0 && forgotten < DUELS); /* or this test has tested nothing */
+    EXPECT_MET(forgotten > 0 && forgotten < DUELS);
     barrier_destroy(&duel.start);
     barrier_destroy(&duel.end);
     aio_pending_destroy(&duel.pending);
@@ -461,6 +461,69 @@ with_add_unless_zero_the_count_comes_to_zero_once(void)
     }
 }
 
+enum { LAST_CHANCES = 30000 };
+
+typedef struct LastChance {
+    AioPending pending;
+    _Atomic int adder_round;
+    _Atomic int finisher_round;
+    _Atomic int looked_round; /* the finisher has looked at the count of this round */
+} LastChance;
+
+/* Finish the only one while another thread tries to add to it. */
+static void *
+finish_and_look(void *raw)
+{
+    LastChance *chance = raw;
+    uint32_t random_state = 71;
+    bool *was_zero = calloc(LAST_CHANCES + 1, sizeof *was_zero);
+    CHECK(was_zero != NULL);
+    for (int round = 1; round <= LAST_CHANCES; round++) {
+        line_up(&chance->finisher_round, &chance->adder_round, round);
+        dawdle(&random_state, round % 2 == 0 ? 30 : 300);
+        aio_pending_done(&chance->pending);
+        was_zero[round] = aio_pending_count(&chance->pending) == 0;
+        atomic_store(&chance->looked_round, round);
+    }
+    return was_zero;
+}
+
+static void
+add_unless_zero_adds_to_what_is_not_finished_or_not_at_all(void)
+{
+    LastChance chance = {.adder_round = 0};
+    uint32_t random_state = 73;
+    int added_in_all = 0;
+    void *was_zero;
+    bool *added = calloc(LAST_CHANCES + 1, sizeof *added);
+    CHECK(added != NULL);
+    CHECK(aio_pending_init(&chance.pending, 0) == 0);
+    pthread_t thread = start_thread(finish_and_look, &chance);
+    for (int round = 1; round <= LAST_CHANCES; round++) {
+        aio_pending_add(&chance.pending);
+        line_up(&chance.adder_round, &chance.finisher_round, round);
+        dawdle(&random_state, round % 2 == 0 ? 30 : 300);
+        added[round] = aio_pending_add_unless_zero(&chance.pending);
+        while (atomic_load(&chance.looked_round) < round) {
+            sched_yield();
+        }
+        if (added[round]) {
+            added_in_all++;
+            aio_pending_done(&chance.pending);
+        }
+        CHECK(aio_pending_count(&chance.pending) == 0);
+    }
+    CHECK(pthread_join(thread, &was_zero) == 0);
+    for (int round = 1; round <= LAST_CHANCES; round++) {
+        /* What was added was kept, so the other cannot have seen a zero. */
+        CHECK(((bool *)was_zero)[round] == !added[round]);
+    }
+    EXPECT_MET(added_in_all > 0 && added_in_all < LAST_CHANCES);
+    free(was_zero);
+    free(added);
+    aio_pending_destroy(&chance.pending);
+}
+
 int
 main(void)
 {
@@ -476,5 +539,6 @@ main(void)
     RUN(each_waiter_is_notified_once_however_often_the_count_is_zero);
     RUN(a_waiter_is_either_forgotten_or_notified);
     RUN(with_add_unless_zero_the_count_comes_to_zero_once);
+    RUN(add_unless_zero_adds_to_what_is_not_finished_or_not_at_all);
     return 0;
 }
