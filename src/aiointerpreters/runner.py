@@ -70,6 +70,7 @@ class Runner:
         self._initargs = tuple(initargs)
         self._preload = tuple(preload)
         self._pool: _core.Pool | None = None
+        self._closed = False
 
     # ---- life ----
 
@@ -88,7 +89,7 @@ class Runner:
         if self._pool is not None:
             raise RunnerError(
                 "the runner is closed: make a new one"
-                if self._pool.closing
+                if self._closed
                 else "the runner has been started already"
             )
         if _main.is_loading():
@@ -132,14 +133,13 @@ class Runner:
             cancel_pending: Cancel the calls that no worker has begun.
         """
         if self._pool is not None:
-            self._pool.close(cancel_pending, False)
+            self._close(cancel_pending)
             self._join_unless_in_loop()
 
     async def aclose(self, cancel_pending: bool = False) -> None:
         """As :meth:`close`, but wait for the workers without blocking the event loop."""
         if self._pool is not None:
-            self._pool.close(cancel_pending, False)
-            await self._pool.when_ended()
+            await self._close(cancel_pending).when_ended()
 
     async def drain(self) -> None:
         """Wait until every call that was accepted, from any event loop, is done.
@@ -148,6 +148,13 @@ class Runner:
             RunnerError: The runner is not started.
         """
         await self._started().when_idle()
+
+    def _close(self, cancel_pending: bool, interrupt: bool = False) -> _core.Pool:
+        """Begin to close; does not wait."""
+        self._closed = True
+        pool = self._started()
+        pool.close(cancel_pending, interrupt)
+        return pool
 
     def _join_unless_in_loop(self) -> None:
         if self._pool is None or _runs_loop():
@@ -160,7 +167,7 @@ class Runner:
             raise
 
     def __enter__(self) -> Self:
-        return self if self._pool is not None and not self._pool.closing else self.start()
+        return self.start() if self._pool is None or self._closed else self
 
     def __exit__(
         self,
@@ -168,7 +175,8 @@ class Runner:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._started().close(exc_type is not None, exc_type is not None)
+        has_failed = exc_type is not None
+        self._close(cancel_pending=has_failed, interrupt=has_failed)
         self._join_unless_in_loop()
 
     async def __aenter__(self) -> Self:
@@ -180,8 +188,8 @@ class Runner:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        pool = self._started()
-        pool.close(exc_type is not None, exc_type is not None)
+        has_failed = exc_type is not None
+        pool = self._close(cancel_pending=has_failed, interrupt=has_failed)
         try:
             await pool.when_ended()
         except asyncio.CancelledError:
@@ -198,7 +206,7 @@ class Runner:
         if self._pool is None:
             state = "not started"
         else:
-            state = "closed" if self._pool.closing else f"{self._pool.pending} pending"
+            state = "closed" if self._closed else f"{self._pool.pending} pending"
         return f"<{type(self).__name__} {self.name!r} workers={self.workers} {state}>"
 
     # ---- calls ----

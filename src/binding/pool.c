@@ -94,8 +94,7 @@ void
 aio_pool_break(AioPool *pool, AioMessage *failure)
 {
     pthread_mutex_lock(&pool->failure_lock);
-    if (!atomic_load_explicit(&pool->broken, memory_order_relaxed) &&
-        failure->size > 0 && !atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
+    if (!atomic_load_explicit(&pool->broken, memory_order_relaxed) && failure->size > 0) {
         pool->failure = *failure;
         if (failure->data == failure->inline_data) {
             pool->failure.data = pool->failure.inline_data;
@@ -325,7 +324,8 @@ pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 /* ---- the interpreter's list of pools, for the exit handler ---- */
 
-/* Forget the pools whose threads have all gone. */
+/* Forget the pools whose threads have all gone. As list_pool(), in the module's
+ * critical section. */
 static void
 sweep_pools(AioState *state)
 {
@@ -380,8 +380,15 @@ pool_start(PyObject *self, PyObject *Py_UNUSED(ignored))
     while (ready < count && aio_worker_init(&pool->workers[ready], pool) == 0) {
         pool->worker_count = ++ready;
     }
-    if (ready < count || list_pool(state_of(object), pool) < 0) {
+    if (ready < count) {
         return PyErr_NoMemory();
+    }
+    int failed;
+    Py_BEGIN_CRITICAL_SECTION(object->module);
+    failed = list_pool(state_of(object), pool);
+    Py_END_CRITICAL_SECTION();
+    if (failed) {
+        return NULL;
     }
     for (int i = 0; i < count; i++) {
         aio_pending_add(&pool->live_workers);

@@ -56,7 +56,8 @@ void aio_pool_release(AioPool *pool);
 bool aio_pool_is_forked(AioPool *pool);
 
 /* A worker could not start. Takes over the contents of `failure`; refuses all
- * further work, and fails what is queued. Any thread, no GIL needed. */
+ * further work, and fails what is queued. An empty failure means that its start
+ * was interrupted: queued work is cancelled. Any thread, no GIL needed. */
 void aio_pool_break(AioPool *pool, AioMessage *failure);
 
 /* In a pool that is closing: interrupt work that nobody waits for any more, so

@@ -48,7 +48,8 @@ typedef struct AioState {
     PyObject *str_drain;
 
     /* The pools that this interpreter started and whose threads may still be
-     * alive, one owned reference each; for the exit handler. */
+     * alive, one owned reference each; for the exit handler. Without a GIL the
+     * module's critical section guards them. */
     struct AioPool **pools;
     size_t pool_count;
 } AioState;

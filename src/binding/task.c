@@ -242,8 +242,9 @@ make_future_type(AioState *state)
     if (module == NULL || base == NULL) {
         return -1;
     }
-    state->future_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &future_spec, base);
-    return state->future_type == NULL ? -1 : 0;
+    PyObject *type = PyType_FromModuleAndSpec(module, &future_spec, base);
+    Py_XSETREF(state->future_type, (PyTypeObject *)type);
+    return type == NULL ? -1 : 0;
 }
 
 PyObject *

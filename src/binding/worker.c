@@ -260,7 +260,12 @@ live(AioWorker *worker, PyThreadState *tstate)
     else {
         AioMessage failure;
         aio_message_init(&failure);
-        aio_failure_encode(worker->state, &failure);
+        if (worker->interrupted_type != NULL && PyErr_ExceptionMatches(worker->interrupted_type)) {
+            PyErr_Clear();
+        }
+        else {
+            aio_failure_encode(worker->state, &failure);
+        }
         aio_pool_break(worker->pool, &failure);
     }
 
