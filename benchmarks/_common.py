@@ -9,11 +9,14 @@ import contextlib
 import gc
 import os
 import platform
+import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from resource import RUSAGE_CHILDREN as CHILDREN
+from resource import RUSAGE_SELF as SELF
 from statistics import quantiles
 
 HERE = Path(__file__).parent
@@ -105,7 +108,30 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+def used_cpu() -> tuple[float, float]:
+    """Return the CPU seconds used so far: by the whole machine; by us and our ended children."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        user, nice, system, _idle, _iowait, *interrupts = map(int, stat.readline().split()[1:9])
+    machine_wide = (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+    return machine_wide, sum(sum(resource.getrusage(who)[:2]) for who in (SELF, CHILDREN))
+
+
+@contextlib.contextmanager
+def watching_others() -> Iterator[None]:
+    """Print how much of the machine others used meanwhile: with much of it, measure again."""
+    began, (machine_before, ours_before) = time.perf_counter(), used_cpu()
+    yield
+    took, (machine_after, ours_after) = time.perf_counter() - began, used_cpu()
+    others = (machine_after - machine_before) - (ours_after - ours_before)
+    show(f"Other programs kept {max(0, others / took):.2f} of {cores()} cores busy meanwhile.\n")
+
+
 # ---- printing ----
+
+
+def cores() -> int:
+    """Return how many cores we may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def machine() -> str:
@@ -116,7 +142,7 @@ def machine() -> str:
         ours = "not installed"
     return (
         f"CPython {platform.python_version()}, {platform.system()} {platform.machine()}, "
-        f"{len(os.sched_getaffinity(0))} cores, aiointerpreters {ours}"
+        f"{cores()} cores, aiointerpreters {ours}"
     )
 
 

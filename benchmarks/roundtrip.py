@@ -29,7 +29,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
-from _common import HERE, MEASURES, Call, event_loops, machine, noop, percentile, show
+from _common import (
+    HERE,
+    MEASURES,
+    Call,
+    event_loops,
+    machine,
+    noop,
+    percentile,
+    show,
+    watching_others,
+)
 
 from aiointerpreters import Runner
 
@@ -190,7 +200,6 @@ def print_table(samples: Samples) -> None:
         rate = median(measured["gather"])
         cells += [f"{rate:,.0f}/s", ratio(median(first["gather"]) / rate)]
         show(row(side, *cells))
-    show()
 
 
 def main() -> None:
@@ -216,10 +225,13 @@ def main() -> None:
     results = {}
     for loop_name in options.loop or loops:
         show(f"\n{loop_name} loop, {options.workers} workers, {machine()}")
-        with asyncio.Runner(loop_factory=loops[loop_name]) as loop_runner:
+        with (
+            watching_others(),
+            asyncio.Runner(loop_factory=loops[loop_name]) as loop_runner,
+        ):
             measuring = measure_all(options.workers, options.rounds, loop_name)
             results[loop_name] = loop_runner.run(measuring)
-        print_table(results[loop_name])
+            print_table(results[loop_name])
     if options.json:
         options.json.write_text(json.dumps({"machine": machine(), "loops": results}))
 
