@@ -25,8 +25,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 announced, announce = os.pipe()
 
+wait, hold = os.pipe()
+
 async def begin_idle(runner):
-    assert await runner.run(values.square, 3) == 9
+    # All workers are up afterwards. One that still starts may call eval(), which makes
+    # CPython forget that it is to end by KeyboardInterrupt: its flag is the process's.
+    calls = [runner.submit(waiting.wait_at, announce, wait, 9) for _ in range(runner.workers)]
+    for _ in calls:
+        os.read(announced, 1)
+    os.write(hold, bytes(len(calls)))
+    assert await asyncio.gather(*calls) == [9] * len(calls)
 
 async def begin_spinning(runner):
     for _ in range(runner.workers):
