@@ -268,7 +268,7 @@ closing_refuses_exactly_the_pushes_after_it(void)
     EXPECT_MET(rounds_cut_short > 0);
 }
 
-enum { DUELS = 30000 };
+enum { DUELS = 100000 };
 
 typedef struct Duel {
     AioMailbox mailboxes[DUELS]; /* one for each round, so that nothing is set up in between */
@@ -286,7 +286,7 @@ push_in_duels(void *raw)
     uint32_t random_state = 61;
     for (int i = 0; i < DUELS; i++) {
         line_up(&duel->pusher_round, &duel->closer_round, i + 1);
-        dawdle(&random_state, i % 2 == 0 ? 30 : 300);
+        dawdle(&random_state, i % 8 == 0 ? 300 : 30);
         duel->was_refused[i] =
             aio_mailbox_push(&duel->mailboxes[i], &duel->nodes[i]) == AIO_MAIL_CLOSED;
     }
@@ -306,7 +306,7 @@ a_push_at_the_moment_of_close_is_either_refused_or_found(void)
     pthread_t thread = start_thread(push_in_duels, duel);
     for (int i = 0; i < DUELS; i++) {
         line_up(&duel->closer_round, &duel->pusher_round, i + 1);
-        dawdle(&random_state, i % 2 == 0 ? 30 : 300);
+        dawdle(&random_state, i % 8 == 0 ? 300 : 30);
         duel->was_found[i] = aio_mailbox_close(&duel->mailboxes[i]) == &duel->nodes[i];
     }
     join_thread(thread);

@@ -135,7 +135,7 @@ what_was_written_before_unpark_is_seen_after_park(void)
     aio_parker_destroy(&game.pong);
 }
 
-enum { TOKENS = 3000 };
+enum { TOKENS = 20000 };
 
 typedef struct Late {
     AioParker parker;
@@ -144,6 +144,14 @@ typedef struct Late {
     long value; /* not atomic: ordered by the token */
 } Late;
 
+/* The owner sleeps for one token in eight. For the others it only looks, again and
+ * again, and so is at the end of its waiting as often as can be. */
+static bool
+sleeps_for(long token)
+{
+    return token % 8 == 0;
+}
+
 /* Send one token at a time, each at a random moment of the owner's waiting. */
 static void *
 send_tokens(void *raw)
@@ -151,7 +159,7 @@ send_tokens(void *raw)
     Late *late = raw;
     uint32_t random_state = 7;
     for (long i = 1; i <= TOKENS; i++) {
-        dawdle(&random_state, 100000);
+        dawdle(&random_state, sleeps_for(i) ? 100000 : 2000);
         late->value = i;
         atomic_store_explicit(&late->sent, i, memory_order_relaxed);
         aio_unpark(&late->parker);
@@ -172,9 +180,9 @@ a_token_that_races_with_the_deadline_is_taken_exactly_once(void)
     CHECK(aio_parker_init(&late.parker) == 0);
     pthread_t thread = start_thread(send_tokens, &late);
     while (taken < TOKENS) {
-        /* In turn: no sleep at all, which comes to the deadline as often as can be;
-         * and a sleep about as long as the next token takes. */
-        const int64_t wait = taken % 2 == 0 ? -1 : (int64_t)(next_random(&random_state) % 60000);
+        /* About as long as the token takes, or no time at all. */
+        const int64_t wait =
+            sleeps_for(taken + 1) ? (int64_t)(next_random(&random_state) % 60000) : -1;
         if (!aio_park_until(&late.parker, aio_clock_ns() + wait)) {
             timeouts++;
             continue;
