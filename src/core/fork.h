@@ -7,7 +7,8 @@
 #ifndef AIO_CORE_FORK_H
 #define AIO_CORE_FORK_H
 
-/* How often this process and its ancestors forked since the first call. */
+/* How many forks lie between the process that called this first and this one: a
+ * forked child gets another number than its parent, whose own stays. */
 unsigned aio_fork_generation(void);
 
 #endif

@@ -15,7 +15,6 @@
 
 #ifdef AIO_PORTABLE
 
-#include <errno.h>
 #include <time.h>
 
 int
@@ -80,13 +79,13 @@ condition_deadline(int64_t deadline_ns)
 bool
 aio_park_until(AioParker *parker, int64_t deadline_ns)
 {
-    struct timespec until = condition_deadline(deadline_ns);
+    struct timespec until = condition_deadline(deadline_ns > 0 ? deadline_ns : 0);
     bool token;
 
     pthread_mutex_lock(&parker->lock);
     while (!parker->token) {
-        if (pthread_cond_timedwait(&parker->changed, &parker->lock, &until) == ETIMEDOUT) {
-            break;
+        if (pthread_cond_timedwait(&parker->changed, &parker->lock, &until) != 0) {
+            break; /* ETIMEDOUT */
         }
     }
     token = parker->token;
@@ -121,7 +120,13 @@ enum { PARKED = -1, EMPTY = 0, TOKEN = 1 };
 static void
 futex_wait(_Atomic int32_t *word, const struct timespec *until)
 {
-    (void)syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, PARKED, until, NULL,
+#ifdef SYS_futex_time64
+    /* A 32-bit system whose libc has moved on to 64-bit times. */
+    const long number = sizeof until->tv_sec > sizeof(long) ? SYS_futex_time64 : SYS_futex;
+#else
+    const long number = SYS_futex;
+#endif
+    (void)syscall(number, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, PARKED, until, NULL,
                   FUTEX_BITSET_MATCH_ANY);
 }
 
@@ -167,7 +172,10 @@ aio_park(AioParker *parker)
 bool
 aio_park_until(AioParker *parker, int64_t deadline_ns)
 {
-    struct timespec until = {
+    if (deadline_ns < 0) {
+        deadline_ns = 0;
+    }
+    const struct timespec until = {
         .tv_sec = (time_t)(deadline_ns / 1000000000),
         .tv_nsec = (long)(deadline_ns % 1000000000),
     };

@@ -7,7 +7,9 @@
  * Everything written before aio_unpark() is seen after the aio_park() that it
  * ends (release and acquire on the token).
  *
- * The parker must outlive every aio_unpark() on it.
+ * The parker may be destroyed once the park that the last unpark ends has
+ * returned: all that an unpark may still do then is to ask the kernel to wake
+ * whoever sleeps at that address.
  */
 #ifndef AIO_CORE_PARK_H
 #define AIO_CORE_PARK_H
@@ -42,8 +44,8 @@ void aio_parker_destroy(AioParker *parker);
 /* Sleep until there is a token, and take it. */
 void aio_park(AioParker *parker);
 
-/* As aio_park(), but no longer than until `deadline_ns` of aio_clock_ns(). True
- * if a token was taken, false if the time came first. */
+/* As aio_park(), but no longer than until `deadline_ns` of aio_clock_ns(), which may
+ * have passed already. True if a token was taken, false if the time came first. */
 bool aio_park_until(AioParker *parker, int64_t deadline_ns);
 
 /* Leave a token, and wake the owner if it sleeps. */

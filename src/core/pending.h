@@ -2,6 +2,10 @@
  *
  * Used for accepted tasks (drain) and for live threads (close). Adding and
  * finishing are one atomic operation each; only the step to zero takes the lock.
+ *
+ * Whoever finishes one must keep the AioPending alive until aio_pending_done()
+ * returns, by a reference to what it is part of: it is still used after others
+ * can see the count at zero.
  */
 #ifndef AIO_CORE_PENDING_H
 #define AIO_CORE_PENDING_H
@@ -47,8 +51,8 @@ aio_pending_count(AioPending *pending)
  * `waiter` is borrowed until it is notified, or given back by forget. */
 bool aio_pending_wait(AioPending *pending, AioPendingWaiter *waiter);
 
-/* True: `waiter` was still registered, and now is not. False: its notify has
- * been called, or is about to be. */
+/* For a waiter that is registered or has been notified, once. True: it was still
+ * registered, and now is not. False: its notify has been called, or is about to be. */
 bool aio_pending_forget(AioPending *pending, AioPendingWaiter *waiter);
 
 #endif

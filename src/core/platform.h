@@ -18,7 +18,7 @@
 /* Tell the processor that this is a loop that waits for another core's write. */
 #if defined(__x86_64__) || defined(__i386__)
 #define aio_cpu_relax() __builtin_ia32_pause()
-#elif defined(__aarch64__) || defined(__arm__)
+#elif defined(__aarch64__)
 #define aio_cpu_relax() __asm__ __volatile__("yield")
 #else
 #define aio_cpu_relax() ((void)0)

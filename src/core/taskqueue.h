@@ -51,10 +51,11 @@ typedef struct AioTaskQueue {
      * spinners only, as a hint that taking the lock is worth while: the lock
      * then orders everything. */
     _Atomic long length;
-    int64_t spin_ns; /* constant */
+    int64_t spin_ns; /* constant once initialised, guarded by nothing */
 } AioTaskQueue;
 
-/* `spin_ns`: how long an idle consumer spins before it parks. Returns 0 or -1. */
+/* `spin_ns`: how long an idle consumer spins before it parks; it looks at the queue
+ * some 30 times even for 0. Returns 0 or -1. */
 int aio_taskqueue_init(AioTaskQueue *queue, int64_t spin_ns);
 void aio_taskqueue_destroy(AioTaskQueue *queue);
 
@@ -75,7 +76,8 @@ AioTaskNode *aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer);
 /* Take `node` out if it is still queued (then it is the caller's); else false. */
 bool aio_taskqueue_remove(AioTaskQueue *queue, AioTaskNode *node);
 
-/* Refuse pushes, and let the consumers go once it is empty. Idempotent. */
+/* Refuse pushes, and let the consumers go once it is empty. Idempotent. The queue
+ * must be kept alive until this returns, even if all consumers have gone by then. */
 void aio_taskqueue_close(AioTaskQueue *queue);
 
 #endif

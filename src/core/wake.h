@@ -25,7 +25,9 @@ aio_wake_fd(const AioWake *wake)
 }
 
 /* Make it readable. Does not touch `wake` after the write that the waiter can
- * see, so the waiter may destroy it as soon as it wakes. */
+ * see, so a waiter that expects this one signal may destroy it as soon as it wakes.
+ * Behind a mailbox that is not enough: the reader can meet a node whose pusher has
+ * yet to signal, so pushers hold a reference to the wake. */
 void aio_wake_signal(AioWake *wake);
 
 /* Make it unreadable again, until the next signal. */
