@@ -930,7 +930,9 @@ pool_dealloc(PyObject *self)
     /* In a forked child the locks may be held by threads that don't exist here:
      * the pool's memory is left alone. */
     if (pool != NULL && !(object->started && aio_pool_is_forked(pool))) {
-        stop(pool);
+        if (!atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
+            stop(pool); /* nobody closed it */
+        }
         aio_pool_release(pool);
     }
     Py_XDECREF(object->module);
