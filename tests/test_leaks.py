@@ -1,6 +1,5 @@
 """Nothing grows with use: memory, file descriptors, threads. Each program measures itself."""
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -8,17 +7,14 @@ from pathlib import Path
 import pytest
 
 from helpers import programs
-from helpers.limits import SLOWNESS
+from helpers.limits import CHECKED, SLOWNESS
 from helpers.process import LINUX
 
 LEAKS = Path(__file__).parent / "leaks"
 
 pytestmark = [
     pytest.mark.skipif(not LINUX, reason="measures by /proc"),
-    pytest.mark.skipif(
-        "asan" in os.environ.get("LD_PRELOAD", "") or "VALGRIND" in os.environ,
-        reason="the checker's own memory grows, and it finds leaks itself",
-    ),
+    pytest.mark.skipif(CHECKED, reason="the checker's own memory grows"),
 ]
 
 

@@ -28,6 +28,7 @@ NOISE = (
     "was never retrieved",
     "was destroyed but it is pending",
     "AddressSanitizer:",
+    "runtime error:",  # UndefinedBehaviorSanitizer
 )
 
 
