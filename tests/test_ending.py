@@ -320,6 +320,14 @@ def test_ctrl_c_while_the_program_waits_for_its_workers(how: str, program: Progr
     assert_interrupted(program(source, interrupt=True))
 
 
+@pytest.mark.parametrize("work", WORK)
+def test_ctrl_c_in_uvloop(work: str, program: Program) -> None:
+    pytest.importorskip("uvloop")
+    ending = 'print("ready", flush=True)\nawait asyncio.Event().wait()'
+    source = write("async with", work, ending).replace("asyncio.run(main())", "uvloop.run(main())")
+    assert_interrupted(program("import uvloop\n" + source, interrupt=True))
+
+
 def test_a_program_that_catches_ctrl_c_goes_on(program: Program) -> None:
     ended = program(
         """
@@ -542,6 +550,27 @@ class TestFork:
             """,
             flags=self.FLAGS,
         )
+        ended.assert_fine()
+
+    def test_a_subprocess_of_uvloop_can_be_started(self, program: Program) -> None:
+        """It forks more like os.fork than like subprocess does."""
+        pytest.importorskip("uvloop")
+        ended = program("""
+            import asyncio, sys
+            import uvloop
+            from aiointerpreters import Runner
+
+            async def main():
+                async with Runner(workers=2) as runner:
+                    assert await runner.run(abs, -1) == 1
+                    process = await asyncio.create_subprocess_exec(
+                        sys.executable, "-c", "raise SystemExit(5)"
+                    )
+                    assert await process.wait() == 5, process.returncode
+                    assert await runner.run(abs, -2) == 2
+
+            uvloop.run(main())
+        """)
         ended.assert_fine()
 
     def test_a_subprocess_can_be_started_and_does_not_inherit_our_descriptors(

@@ -1,6 +1,7 @@
 """Runner: starting, calling, running in parallel, ending, preparing its workers."""
 
 import asyncio
+import contextvars
 import inspect
 import os
 import tempfile
@@ -80,6 +81,36 @@ class TestCalling:
             gate.open()
             assert await future == "done"
             assert future.result() == "done"
+
+        asyncio.run(main())
+
+    def test_several_can_await_one_future(self, runner: Runner, gate: Gate) -> None:
+        async def main() -> None:
+            with gate:
+                future = runner.submit(waiting.wait_at, *gate.fds, "done")
+
+                async def wait() -> object:
+                    return await future
+
+                waiters = [asyncio.create_task(wait()) for _ in range(5)]
+                await gate.reached()
+            assert await asyncio.gather(*waiters, future) == ["done"] * 6
+
+        asyncio.run(main())
+
+    def test_callbacks_run_in_the_context_in_which_they_were_added(self, runner: Runner) -> None:
+        variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+        async def main() -> None:
+            seen = asyncio.get_running_loop().create_future()
+            variable.set("outer")
+            future = runner.submit(values.square, 3)
+            other = contextvars.copy_context()
+            other.run(variable.set, "other")
+            future.add_done_callback(lambda _: seen.set_result(variable.get()), context=other)
+            assert await future == 9
+            assert await seen == "other"
+            assert variable.get() == "outer"
 
         asyncio.run(main())
 
@@ -309,6 +340,9 @@ class TestParallelism:
 
     def test_a_worker_can_start_threads(self, runner: Runner) -> None:
         assert asyncio.run(runner.run(worker.run_a_thread)) == 42
+
+    def test_a_worker_can_run_a_subprocess(self, runner: Runner) -> None:
+        assert asyncio.run(runner.run(worker.run_a_subprocess)) == "42\n"
 
     def test_the_functions_of_a_worker_may_wait_for_a_runner_in_vain_only_with_an_error(
         self, program: Program
@@ -581,6 +615,48 @@ class TestClosing:
                     raise LookupError("in the block")
             await asyncio.wait([*spinning, queued])
             assert queued.cancelled()
+
+        asyncio.run(main())
+
+    def test_threads_that_tasks_left_behind_are_waited_for(self, gate: Gate, trace: Trace) -> None:
+        async def main() -> None:
+            runner = Runner(workers=1).start()
+            with gate:
+                await runner.run(worker.leave_a_thread_behind, *gate.fds, trace.fd)
+                await gate.reached()
+                closing = asyncio.create_task(runner.aclose())
+                await asyncio.sleep(0)
+                assert not closing.done()
+            await closing
+            assert trace.marks() == b"t"
+
+        asyncio.run(main())
+
+    def test_what_tasks_registered_at_exit_runs_when_their_worker_ends(self, trace: Trace) -> None:
+        async def main() -> None:
+            async with Runner(workers=1) as runner:
+                await runner.run(worker.mark_at_exit, trace.fd, b"1")
+                await runner.run(worker.mark_at_exit, trace.fd, b"2")
+                assert trace.marks() == b""
+            assert trace.marks() == b"21"
+
+        asyncio.run(main())
+
+    def test_aclose_can_be_cancelled_and_awaited_again(self, gate: Gate) -> None:
+        async def main() -> None:
+            runner = Runner(workers=1).start()
+            with gate:
+                held = runner.submit(waiting.wait_at, *gate.fds, "held")
+                await gate.reached()
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.01):
+                        await runner.aclose()
+                assert not held.done()
+                again = asyncio.create_task(runner.aclose())
+                await asyncio.sleep(0)
+                assert not again.done()
+            assert await held == "held"
+            await again
 
         asyncio.run(main())
 

@@ -1,5 +1,6 @@
 """What a worker says about itself, and state that it keeps."""
 
+import atexit
 import os
 import sys
 import threading
@@ -105,3 +106,24 @@ def run_a_thread() -> int:
     thread.start()
     thread.join()
     return found[0]
+
+
+def leave_a_thread_behind(announce_fd: int, wait_fd: int, mark_fd: int) -> None:
+    """Start a thread that outlives this call, until the gate opens."""
+
+    def wait_and_mark() -> None:
+        os.write(announce_fd, b".")
+        os.read(wait_fd, 1)
+        os.write(mark_fd, b"t")
+
+    threading.Thread(target=wait_and_mark).start()
+
+
+def mark_at_exit(fd: int, mark: bytes) -> None:
+    atexit.register(os.write, fd, mark)
+
+
+def run_a_subprocess() -> str:
+    import subprocess
+
+    return subprocess.check_output([sys.executable, "-c", "print(6 * 7)"], text=True)
