@@ -42,8 +42,8 @@ help:
 	@echo "make core-test   the C core's tests    (SANITIZE=thread, SANITIZE=address,undefined, PORTABLE=true)"
 	@echo "make asan        the Python tests with the extension under AddressSanitizer"
 	@echo "make bench       measure"
-	@echo "make lint        ruff                  make typecheck   mypy --strict"
-	@echo "make format      let ruff format       make clean       remove build/"
+	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
+	@echo "make format      lay out the code      make clean       remove build/"
 	@echo
 	@echo "with   PYTHON=/path/to/python3.15   or   PYTHON_VERSION=3.13   ARGS='-k cancel -x' for pytest"
 
@@ -72,7 +72,7 @@ $(VENV)/.filled: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.filled
-	$(call say,installing ruff into $(VENV))
+	$(call say,installing ruff and clang-format into $(VENV))
 	@$(UV_INSTALL) --group lint
 	@touch $@
 
@@ -144,13 +144,17 @@ asan:
 
 # Style and types ---------------------------------------------------------------------------------
 
+C_FILES := $(wildcard src/*/*.[ch] tests/core/*.[ch])
+
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
 format: $(VENV)/.lint
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(C_FILES)
 
 typecheck: $(VENV)/.filled
 	@for version in 3.13 3.14 3.15; do \

@@ -60,8 +60,7 @@ void aio_channel_release(AioChannel *channel);
 
 /* A loop's end of a pool: a Python object, in the caller's interpreter. */
 typedef struct AioBridge {
-    PyObject_HEAD
-    PyObject *module; /* owned: keeps the state in memory to the end */
+    PyObject_HEAD PyObject *module; /* owned: keeps the state in memory to the end */
     /* Until it is closed, then NULL: */
     PyObject *loop;          /* owned */
     AioChannel *channel;     /* a reference */

@@ -27,7 +27,8 @@ write_text(AioMessage *message, PyObject *exception)
 {
     PyObject *name = PyType_GetName(Py_TYPE(exception));
     PyObject *text = PyObject_Str(exception);
-    PyObject *ascii = text == NULL ? NULL : PyUnicode_AsEncodedString(text, "ascii", "backslashreplace");
+    PyObject *ascii =
+        text == NULL ? NULL : PyUnicode_AsEncodedString(text, "ascii", "backslashreplace");
     PyErr_Clear();
     const char *name_bytes = name == NULL ? NULL : PyUnicode_AsUTF8(name);
     if (name_bytes == NULL || !PyUnicode_IS_ASCII(name)) {
@@ -66,7 +67,8 @@ aio_failure_decode(AioState *state, const AioMessage *message, AioHelper rebuild
     PyObject *function = aio_helper(state, rebuild);
 
     if (function != NULL) {
-        account = message->size == 0 ? Py_NewRef(Py_None) : aio_message_decode_value(state, message);
+        account =
+            message->size == 0 ? Py_NewRef(Py_None) : aio_message_decode_value(state, message);
     }
     if (account != NULL) {
         exception = PyObject_CallOneArg(function, account);

@@ -29,7 +29,7 @@
 
 /* What the first fields of CPython's _Py_DebugOffsets mean. */
 typedef struct DebugOffsets {
-    char cookie[8]; /* "xdebugpy" */
+    char cookie[8];   /* "xdebugpy" */
     uint64_t version; /* PY_VERSION_HEX of the running CPython */
     uint64_t free_threaded;
     struct {
@@ -68,7 +68,8 @@ find_list_head(void)
         return false;
     }
     main_interpreter = PyInterpreterState_Main();
-    list_head = (PyInterpreterState **)(void *)(_PyRuntime + offsets.runtime_state.interpreters_head);
+    list_head =
+        (PyInterpreterState **)(void *)(_PyRuntime + offsets.runtime_state.interpreters_head);
     if (*list_head != PyInterpreterState_Head()) {
         return false;
     }

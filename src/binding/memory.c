@@ -9,9 +9,8 @@
 #include "memory.h"
 
 typedef struct Memory {
-    PyObject_HEAD
-    void *data;  /* owned */
-    char *format; /* owned */
+    PyObject_HEAD void *data; /* owned */
+    char *format;             /* owned */
     Py_ssize_t length;
     Py_ssize_t itemsize;
     bool readonly;

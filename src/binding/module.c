@@ -6,11 +6,11 @@
  */
 #include <Python.h>
 #include <stdarg.h>
-#include <stdlib.h>
 
 #include "bridge.h"
 #include "memory.h"
 #include "pool.h"
+#include "shutdown.h"
 #include "state.h"
 
 /* Where each helper lives, in the order of AioHelper. */
@@ -153,16 +153,11 @@ module_free(void *module)
 {
     AioState *state = aio_state_of_module(module);
     module_clear(module);
-    for (size_t i = 0; i < state->pool_count; i++) {
-        aio_pool_release(state->pools[i]);
-    }
-    free(state->pools);
-    state->pools = NULL;
-    state->pool_count = 0;
+    aio_shutdown_forget(state);
 }
 
 static PyMethodDef module_methods[] = {
-    {"shut_down", aio_pools_shut_down, METH_NOARGS,
+    {"shut_down", aio_shutdown_all, METH_NOARGS,
      PyDoc_STR("Stop all pools of this interpreter and wait until they have ended.")},
     {NULL, NULL, 0, NULL},
 };

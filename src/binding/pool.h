@@ -1,6 +1,6 @@
-/* pool.h: a pool of workers, and the Python object in front of it.
+/* pool.h: a pool of workers.
  *
- * The AioPool itself belongs to no interpreter: it is counted, and held by the
+ * An AioPool belongs to no interpreter: it is counted, and held by the
  * Python object, by every worker thread and by every task. It ends when it has
  * been closed, its queue is empty and its last thread has gone.
  */
@@ -21,9 +21,9 @@ struct AioWorker;
 typedef struct AioPool {
     _Atomic long references; /* as AioChannel.references */
     AioTaskQueue queue;
-    AioPending unfinished; /* tasks accepted and not yet posted or taken back */
-    AioPending live_workers; /* workers whose interpreter has not ended yet */
-    AioPending threads;    /* all threads of this pool: its end is when none is left */
+    AioPending unfinished;     /* tasks accepted and not yet posted or taken back */
+    AioPending live_workers;   /* workers whose interpreter has not ended yet */
+    AioPending threads;        /* all threads of this pool: its end is when none is left */
     struct AioWorker *workers; /* `worker_count` of them, constant once started */
     int worker_count;
     char name[16];
@@ -46,6 +46,9 @@ typedef struct AioPool {
     AioMessage failure;
 } AioPool;
 
+/* A new pool, not started, with one reference; NULL where memory is short. */
+AioPool *aio_pool_new(const char *name);
+
 AioPool *aio_pool_acquire(AioPool *pool);
 
 /* Any thread, no GIL needed. */
@@ -54,6 +57,18 @@ void aio_pool_release(AioPool *pool);
 /* Whether this process is a forked child of the one that started the pool. Then
  * the pool has no threads, and its locks must not be touched. */
 bool aio_pool_is_forked(AioPool *pool);
+
+/* Make `count` workers, once. 0, or -1 where memory is short. */
+int aio_pool_prepare(AioPool *pool, int count);
+
+/* Start the workers' threads; does not wait for them. Returns how many could be
+ * started: if fewer than there are, the pool is closed. */
+int aio_pool_start(AioPool *pool);
+
+/* Accept nothing more. Queued tasks are finished, or cancelled; running ones are
+ * finished, or interrupted until every worker has ended. Returns at once; may be
+ * called again, to be less patient. */
+void aio_pool_close(AioPool *pool, bool cancel_pending, bool interrupt_running);
 
 /* A worker could not start. Takes over the contents of `failure`; refuses all
  * further work, and fails what is queued. An empty failure means that its start
@@ -64,11 +79,7 @@ void aio_pool_break(AioPool *pool, AioMessage *failure);
  * that it does not hold up the end. Returns at once. */
 void aio_pool_stop_abandoned(AioPool *pool);
 
+/* aiointerpreters._core.Pool, in pool_object.c. */
 extern PyType_Spec aio_pool_spec;
-
-/* Python: stop this interpreter's pools, let those that were closed finish, and
- * wait until all have ended. A first Ctrl-C stops these as well, a second one
- * raises KeyboardInterrupt. For the exit handler. */
-PyObject *aio_pools_shut_down(PyObject *module, PyObject *ignored);
 
 #endif

@@ -35,10 +35,10 @@ typedef struct AioState {
     PyTypeObject *pool_type;
     PyTypeObject *bridge_type;
     PyTypeObject *memory_type;
-    PyTypeObject *future_type;    /* made at first use: its base is asyncio's */
-    PyObject *interrupted;        /* raised in work that a closing pool stops */
+    PyTypeObject *future_type;           /* made at first use: its base is asyncio's */
+    PyObject *interrupted;               /* raised in work that a closing pool stops */
     PyObject *helpers[AIO_HELPER_COUNT]; /* NULL until aio_helper() */
-    PyObject *loop_keyword;       /* ("loop",) */
+    PyObject *loop_keyword;              /* ("loop",) */
     PyObject *str_set_result;
     PyObject *str_set_exception;
     PyObject *str_cancel;

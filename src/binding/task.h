@@ -33,11 +33,11 @@ typedef enum AioTaskStatus {
 } AioTaskStatus;
 
 typedef struct AioTask {
-    AioMail mail;         /* first: a task is a mail */
+    AioMail mail; /* first: a task is a mail */
     AioTaskNode queue_node;
-    struct AioPool *pool; /* a reference, owned by the task */
+    struct AioPool *pool;        /* a reference, owned by the task */
     const AioFunction *function; /* the pool's; NULL: the message carries a pickled callable */
-    AioTaskStatus status; /* written by the worker before it posts */
+    AioTaskStatus status;        /* written by the worker before it posts */
     /* Nobody waits for it any more. Set by the owner, read by whoever decides
      * to interrupt the work; a hint, so relaxed. */
     _Atomic bool abandoned;

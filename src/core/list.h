@@ -24,7 +24,7 @@ typedef struct AioList {
 } AioList;
 
 /* The structure of `type` whose field `member` is the node `ptr`. */
-#define aio_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define aio_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
 static inline void
 aio_list_node_init(AioListNode *node)

@@ -99,7 +99,8 @@ aio_unpark(AioParker *parker)
 {
     pthread_mutex_lock(&parker->lock);
     parker->token = true;
-    /* Signalled under the lock: the owner may destroy the parker as soon as it can take the lock. */
+    /* Signalled under the lock: the owner may destroy the parker as soon as it can take the lock.
+     */
     pthread_cond_signal(&parker->changed);
     pthread_mutex_unlock(&parker->lock);
 }

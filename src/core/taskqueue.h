@@ -42,9 +42,9 @@ typedef struct AioTaskQueue {
     pthread_mutex_t lock;
     /* guarded by `lock`: */
     AioList tasks;
-    AioList idle;  /* parked consumers, the one that parked last at the end */
-    int waking;    /* consumers that were unparked and have not taken the lock yet */
-    int spinning;  /* consumers that spin */
+    AioList idle; /* parked consumers, the one that parked last at the end */
+    int waking;   /* consumers that were unparked and have not taken the lock yet */
+    int spinning; /* consumers that spin */
     int max_spinning;
     bool closed;
     /* Tasks in the queue. Written under the lock; read without it, relaxed, by

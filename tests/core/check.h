@@ -25,31 +25,30 @@
 enum { WATCHDOG_SECONDS = 60 };
 
 /* Unlike assert() it is there in release builds too. */
-#define CHECK(cond)                                                                      \
-    do {                                                                                 \
-        if (!(cond)) {                                                                   \
-            fprintf(stderr, "%s:%d: in %s: not so: %s\n", __FILE__, __LINE__, __func__, \
-                    #cond);                                                              \
-            _exit(1); /* at once: other threads may be running */                        \
-        }                                                                                \
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "%s:%d: in %s: not so: %s\n", __FILE__, __LINE__, __func__, #cond);    \
+            _exit(1); /* at once: other threads may be running */                                  \
+        }                                                                                          \
     } while (0)
 
 /* After a race was run many times: that it went both ways, or the test has shown
  * little. Said but no failure, since it is up to the machine. */
-#define EXPECT_MET(cond)                                              \
-    do {                                                              \
-        if (!(cond)) {                                                \
-            printf("    only half tested this time: %s\n", #cond); \
-        }                                                             \
+#define EXPECT_MET(cond)                                                                           \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            printf("    only half tested this time: %s\n", #cond);                                 \
+        }                                                                                          \
     } while (0)
 
-#define RUN(test)                         \
-    do {                                  \
-        alarm(WATCHDOG_SECONDS);          \
-        printf("%s\n", #test);            \
-        fflush(stdout);                   \
-        test();                           \
-        alarm(0);                         \
+#define RUN(test)                                                                                  \
+    do {                                                                                           \
+        alarm(WATCHDOG_SECONDS);                                                                   \
+        printf("%s\n", #test);                                                                     \
+        fflush(stdout);                                                                            \
+        test();                                                                                    \
+        alarm(0);                                                                                  \
     } while (0)
 
 static inline pthread_t

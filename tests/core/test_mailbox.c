@@ -98,11 +98,11 @@ typedef struct Post Post;
 typedef struct Pusher {
     Post *post;
     int index;
-    int count;     /* letters to push */
+    int count; /* letters to push */
     Letter *letters;
     /* Read after the thread was joined: */
-    int accepted;  /* pushes taken in; they come before all that were refused */
-    int firsts;    /* those of them that asked for a wake-up */
+    int accepted; /* pushes taken in; they come before all that were refused */
+    int firsts;   /* those of them that asked for a wake-up */
 } Pusher;
 
 struct Post {

@@ -35,8 +35,8 @@ tasks_are_popped_in_the_order_of_pushing(void)
     }
     for (int i = 0; i < TASKS; i++) {
         /* The two ways of popping take from the same end. */
-        AioTaskNode *node = i % 2 == 0 ? aio_taskqueue_pop(&queue, &consumer)
-                                       : aio_taskqueue_try_pop(&queue);
+        AioTaskNode *node =
+            i % 2 == 0 ? aio_taskqueue_pop(&queue, &consumer) : aio_taskqueue_try_pop(&queue);
         CHECK(node == &nodes[i]);
     }
     aio_consumer_destroy(&consumer);

@@ -1,0 +1,317 @@
+/* decode.c: the bytes of a message to Python values.
+ *
+ * Entered with the GIL of the interpreter that receives; the message belongs to
+ * the caller throughout. All values are new objects of that interpreter.
+ */
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "memory.h"
+#include "message.h"
+#include "message_format.h"
+
+typedef struct Decoder {
+    AioState *state;
+    const unsigned char *next;
+    const unsigned char *end;
+} Decoder;
+
+static PyObject *decode(Decoder *decoder);
+
+/* The next `size` bytes. What is read was written by this very build, so
+ * running out of them is a bug of ours: an exception, not a crash. */
+static const unsigned char *
+take(Decoder *decoder, size_t size)
+{
+    if (size > (size_t)(decoder->end - decoder->next)) {
+        PyErr_SetString(PyExc_SystemError, "aiointerpreters: a message ends too early");
+        return NULL;
+    }
+    const unsigned char *bytes = decoder->next;
+    decoder->next += size;
+    return bytes;
+}
+
+static int
+take_word(Decoder *decoder, void *word)
+{
+    const unsigned char *bytes = take(decoder, 8);
+    if (bytes == NULL) {
+        return -1;
+    }
+    memcpy(word, bytes, 8);
+    return 0;
+}
+
+/* A length, and the bytes of as many units. NULL with an exception set. */
+static const unsigned char *
+take_bytes(Decoder *decoder, size_t unit, Py_ssize_t *count)
+{
+    uint64_t length;
+    if (take_word(decoder, &length) < 0) {
+        return NULL;
+    }
+    *count = (Py_ssize_t)length;
+    return take(decoder, length * unit);
+}
+
+static PyObject *
+decode_str(Decoder *decoder, size_t unit, Py_UCS4 largest)
+{
+    Py_ssize_t length;
+    const unsigned char *units = take_bytes(decoder, unit, &length);
+    if (units == NULL) {
+        return NULL;
+    }
+    if (length == 1 && unit == 1) {
+        return PyUnicode_FromOrdinal(*units); /* CPython keeps one object of each */
+    }
+    /* The sender's string was in canonical form, so this is its kind exactly. */
+    PyObject *text = PyUnicode_New(length, largest);
+    if (text != NULL && length > 0) {
+        memcpy(PyUnicode_DATA(text), units, (size_t)length * unit);
+    }
+    return text;
+}
+
+static PyObject *
+decode_memoryview(Decoder *decoder)
+{
+    int64_t header[5];
+    const unsigned char *bytes = take(decoder, sizeof header);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    memcpy(header, bytes, sizeof header);
+    const Py_ssize_t length = (Py_ssize_t)header[0], itemsize = (Py_ssize_t)header[1];
+    const int ndim = (int)header[2];
+
+    Py_ssize_t shape[PyBUF_MAX_NDIM];
+    if (ndim > PyBUF_MAX_NDIM) {
+        PyErr_SetString(PyExc_SystemError, "aiointerpreters: a memoryview of too many dimensions");
+        return NULL;
+    }
+    for (int i = 0; i < ndim; i++) {
+        int64_t extent;
+        if (take_word(decoder, &extent) < 0) {
+            return NULL;
+        }
+        shape[i] = (Py_ssize_t)extent;
+    }
+    const char *format = (const char *)take(decoder, (size_t)header[4]);
+    const unsigned char *data = format == NULL ? NULL : take(decoder, (size_t)length);
+    if (data == NULL) {
+        return NULL;
+    }
+    return aio_memory_view(decoder->state, data, length, format, itemsize, ndim, shape,
+                           header[3] != 0);
+}
+
+static PyObject *
+decode_pickled(Decoder *decoder)
+{
+    Py_ssize_t length;
+    const unsigned char *bytes = take_bytes(decoder, 1, &length);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    PyObject *loads = aio_helper(decoder->state, AIO_HELPER_LOADS);
+    PyObject *pickle = PyBytes_FromStringAndSize((const char *)bytes, length);
+    PyObject *value = NULL;
+    if (loads != NULL && pickle != NULL) {
+        value = PyObject_CallOneArg(loads, pickle);
+    }
+    Py_XDECREF(pickle);
+    return value;
+}
+
+static PyObject *
+decode_tuple(Decoder *decoder, Py_ssize_t count)
+{
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
+        PyObject *item = decode(decoder);
+        if (item == NULL) {
+            Py_CLEAR(tuple);
+            break;
+        }
+        PyTuple_SET_ITEM(tuple, i, item);
+    }
+    return tuple;
+}
+
+static PyObject *
+decode_list(Decoder *decoder, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(count);
+    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
+        PyObject *item = decode(decoder);
+        if (item == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyList_SET_ITEM(list, i, item);
+    }
+    return list;
+}
+
+static PyObject *
+decode_dict(Decoder *decoder, Py_ssize_t count)
+{
+    PyObject *dict = PyDict_New();
+    for (Py_ssize_t i = 0; dict != NULL && i < count; i++) {
+        PyObject *key = decode(decoder);
+        PyObject *value = key == NULL ? NULL : decode(decoder);
+        if (value == NULL || PyDict_SetItem(dict, key, value) < 0) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return dict;
+}
+
+static PyObject *
+decode_set(Decoder *decoder, Py_ssize_t count, PyObject *(*make)(PyObject *))
+{
+    /* A frozenset can be filled as long as nobody else has seen it. */
+    PyObject *set = make(NULL);
+    for (Py_ssize_t i = 0; set != NULL && i < count; i++) {
+        PyObject *item = decode(decoder);
+        if (item == NULL || PySet_Add(set, item) < 0) {
+            Py_CLEAR(set);
+        }
+        Py_XDECREF(item);
+    }
+    return set;
+}
+
+static PyObject *
+decode_container(Decoder *decoder, Tag tag)
+{
+    Py_ssize_t count;
+    PyObject *value;
+    if (take_word(decoder, &count) < 0 ||
+        Py_EnterRecursiveCall(" while receiving a value from another interpreter")) {
+        return NULL;
+    }
+    switch (tag) {
+    case TAG_TUPLE:
+        value = decode_tuple(decoder, count);
+        break;
+    case TAG_LIST:
+        value = decode_list(decoder, count);
+        break;
+    case TAG_DICT:
+        value = decode_dict(decoder, count);
+        break;
+    case TAG_SET:
+        value = decode_set(decoder, count, PySet_New);
+        break;
+    default:
+        value = decode_set(decoder, count, PyFrozenSet_New);
+        break;
+    }
+    Py_LeaveRecursiveCall();
+    return value;
+}
+
+static PyObject *
+decode(Decoder *decoder)
+{
+    const unsigned char *bytes = take(decoder, 1);
+    Py_ssize_t length;
+    if (bytes == NULL) {
+        return NULL;
+    }
+    switch (*bytes) {
+    case TAG_NONE:
+        Py_RETURN_NONE;
+    case TAG_TRUE:
+        Py_RETURN_TRUE;
+    case TAG_FALSE:
+        Py_RETURN_FALSE;
+    case TAG_INT: {
+        long long number;
+        return take_word(decoder, &number) < 0 ? NULL : PyLong_FromLongLong(number);
+    }
+    case TAG_LONG:
+        bytes = take_bytes(decoder, 1, &length);
+        return bytes == NULL ? NULL : PyLong_FromNativeBytes(bytes, (size_t)length, -1);
+    case TAG_FLOAT: {
+        double number;
+        return take_word(decoder, &number) < 0 ? NULL : PyFloat_FromDouble(number);
+    }
+    case TAG_COMPLEX: {
+        Py_complex number;
+        bytes = take(decoder, sizeof number);
+        if (bytes == NULL) {
+            return NULL;
+        }
+        memcpy(&number, bytes, sizeof number);
+        return PyComplex_FromCComplex(number);
+    }
+    case TAG_STR_ASCII:
+        return decode_str(decoder, 1, 0x7f);
+    case TAG_STR_1:
+        return decode_str(decoder, 1, 0xff);
+    case TAG_STR_2:
+        return decode_str(decoder, 2, 0xffff);
+    case TAG_STR_4:
+        return decode_str(decoder, 4, 0x10ffff);
+    case TAG_BYTES:
+        bytes = take_bytes(decoder, 1, &length);
+        return bytes == NULL ? NULL : PyBytes_FromStringAndSize((const char *)bytes, length);
+    case TAG_BYTEARRAY:
+        bytes = take_bytes(decoder, 1, &length);
+        return bytes == NULL ? NULL : PyByteArray_FromStringAndSize((const char *)bytes, length);
+    case TAG_MEMORYVIEW:
+        return decode_memoryview(decoder);
+    case TAG_PICKLE:
+        return decode_pickled(decoder);
+    case TAG_TUPLE:
+    case TAG_LIST:
+    case TAG_DICT:
+    case TAG_SET:
+    case TAG_FROZENSET:
+        return decode_container(decoder, (Tag)*bytes);
+    default:
+        PyErr_Format(PyExc_SystemError, "aiointerpreters: a message has an unknown tag %d", *bytes);
+        return NULL;
+    }
+}
+
+static Decoder
+decoder_of(AioState *state, const AioMessage *message)
+{
+    return (Decoder){.state = state, .next = message->data, .end = message->data + message->size};
+}
+
+PyObject *
+aio_message_decode_value(AioState *state, const AioMessage *message)
+{
+    Decoder decoder = decoder_of(state, message);
+    return decode(&decoder);
+}
+
+int
+aio_message_decode_call(AioState *state, const AioMessage *message, bool with_callable,
+                        PyObject **callable, PyObject **args, PyObject **kwargs)
+{
+    Decoder decoder = decoder_of(state, message);
+
+    *callable = *args = *kwargs = NULL;
+    if (with_callable && (*callable = decode(&decoder)) == NULL) {
+        return -1;
+    }
+    if ((*args = decode(&decoder)) == NULL || (*kwargs = decode(&decoder)) == NULL) {
+        Py_CLEAR(*callable);
+        Py_CLEAR(*args);
+        return -1;
+    }
+    if (PyDict_GET_SIZE(*kwargs) == 0) {
+        Py_CLEAR(*kwargs);
+    }
+    return 0;
+}

@@ -1,0 +1,118 @@
+/* message_format.h: what the bytes of a message mean; for message.c, encode.c and
+ * decode.c only.
+ *
+ * Every value is one byte that tells its kind, and what that kind needs, with
+ * lengths as 8 bytes in the machine's own order:
+ *
+ *     None, True, False    nothing more
+ *     int                  8 bytes; or a length and two's complement bytes
+ *     float, complex       8 or 16 bytes
+ *     str                  length and code units of 1, 2 or 4 bytes, as CPython
+ *                          stores them (so lone surrogates pass)
+ *     bytes, bytearray     length and bytes
+ *     memoryview           format, shape, flags, bytes
+ *     tuple list set ...   count and the values; a dict: keys and values in turn
+ *     pickle               length and bytes
+ *
+ * A call is: the callable's pickle, if it has no name; the tuple of positional
+ * arguments; the dict of keyword arguments.
+ */
+#ifndef AIO_BINDING_MESSAGE_FORMAT_H
+#define AIO_BINDING_MESSAGE_FORMAT_H
+
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "message.h"
+
+typedef enum Tag {
+    TAG_NONE = 'N',
+    TAG_TRUE = 'T',
+    TAG_FALSE = 'F',
+    TAG_INT = 'i',
+    TAG_LONG = 'I',
+    TAG_FLOAT = 'f',
+    TAG_COMPLEX = 'c',
+    TAG_STR_ASCII = 'a',
+    TAG_STR_1 = '1',
+    TAG_STR_2 = '2',
+    TAG_STR_4 = '4',
+    TAG_BYTES = 'b',
+    TAG_BYTEARRAY = 'B',
+    TAG_MEMORYVIEW = 'm',
+    TAG_TUPLE = 't',
+    TAG_LIST = 'l',
+    TAG_DICT = 'd',
+    TAG_SET = 's',
+    TAG_FROZENSET = 'z',
+    TAG_PICKLE = 'p',
+} Tag;
+
+/* Writing. None of it needs a GIL or sets an exception: NULL or -1 is want of
+ * memory. In line, because every value of every call comes through here. */
+
+/* Make room for `more` bytes at the end. */
+int aio_message_grow(AioMessage *message, size_t more);
+
+/* The next `more` bytes at the end, counted as written. */
+static inline unsigned char *
+aio_message_extend(AioMessage *message, size_t more)
+{
+    if (more > message->capacity - message->size && aio_message_grow(message, more) < 0) {
+        return NULL;
+    }
+    unsigned char *end = message->data + message->size;
+    message->size += more;
+    return end;
+}
+
+static inline int
+aio_message_write_tag(AioMessage *message, Tag tag)
+{
+    unsigned char *end = aio_message_extend(message, 1);
+    if (end == NULL) {
+        return -1;
+    }
+    *end = (unsigned char)tag;
+    return 0;
+}
+
+/* A tag and 8 bytes. */
+static inline int
+aio_message_write_word(AioMessage *message, Tag tag, const void *word)
+{
+    unsigned char *end = aio_message_extend(message, 1 + 8);
+    if (end == NULL) {
+        return -1;
+    }
+    *end = (unsigned char)tag;
+    memcpy(end + 1, word, 8);
+    return 0;
+}
+
+/* A tag, `count`, and `size` bytes (which is `count` times the unit's size). */
+static inline int
+aio_message_write_bytes(AioMessage *message, Tag tag, Py_ssize_t count, const void *bytes,
+                        size_t size)
+{
+    const uint64_t word = (uint64_t)count;
+    unsigned char *end = aio_message_extend(message, 1 + 8 + size);
+    if (end == NULL) {
+        return -1;
+    }
+    *end = (unsigned char)tag;
+    memcpy(end + 1, &word, 8);
+    if (size > 0) {
+        memcpy(end + 9, bytes, size);
+    }
+    return 0;
+}
+
+static inline int
+aio_message_write_count(AioMessage *message, Tag tag, Py_ssize_t count)
+{
+    return aio_message_write_bytes(message, tag, count, NULL, 0);
+}
+
+#endif

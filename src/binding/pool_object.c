@@ -1,0 +1,554 @@
+/* pool_object.c: the Python object in front of a pool: `aiointerpreters._core.Pool`.
+ *
+ * It belongs to the interpreter of the callers, and is entered with that GIL held;
+ * on a free-threaded build its critical section guards `bridges`, the last bridge,
+ * and the function table. It owns the bridges to the loops that use the pool.
+ */
+#include <Python.h>
+
+#include "bridge.h"
+#include "failure.h"
+#include "fork_child.h"
+#include "pool.h"
+#include "shutdown.h"
+#include "task.h"
+
+typedef struct PoolObject {
+    PyObject_HEAD PyObject *module; /* owned: keeps the state in memory to the end */
+    AioPool *pool;                  /* a reference */
+    PyObject *bridges;              /* dict: loop -> its Bridge */
+    /* The bridge that was used last, and its loop: both borrowed from `bridges`. */
+    PyObject *last_loop;
+    AioBridge *last_bridge;
+    int workers; /* how many to start */
+    bool started;
+} PoolObject;
+
+static AioState *
+state_of(PoolObject *object)
+{
+    return aio_state_of_module(object->module);
+}
+
+static PyObject *
+pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"import_path", "setup", "workers", "name", NULL};
+    PyObject *import_path, *setup;
+    int workers;
+    const char *name;
+    PoolObject *self = NULL;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!is:Pool", keywords, &PyList_Type,
+                                     &import_path, &PyTuple_Type, &setup, &workers, &name)) {
+        return NULL;
+    }
+    if (workers < 1) {
+        PyErr_SetString(PyExc_ValueError, "workers must be at least 1");
+        return NULL;
+    }
+    self = (PoolObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->module = Py_NewRef(PyType_GetModule(type));
+    AioState *state = aio_state_of_module(self->module);
+    self->workers = workers;
+    self->bridges = PyDict_New();
+    self->pool = aio_pool_new(name);
+    if (self->pool == NULL) {
+        PyErr_NoMemory();
+    }
+    if (self->pool == NULL || self->bridges == NULL ||
+        aio_function_table_init(&self->pool->functions) < 0 ||
+        aio_message_encode_value(state, &self->pool->import_path, import_path, "sys.path") < 0 ||
+        aio_message_encode_value(state, &self->pool->setup, setup, "setup") < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+/* ---- start ---- */
+
+static PyObject *
+pool_start(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PoolObject *object = (PoolObject *)self;
+    AioState *state = state_of(object);
+    int failed;
+
+    if (object->started) {
+        return aio_raise_runner_error(state, "the pool has been started already");
+    }
+    object->started = true;
+    aio_fork_child_protect();
+    if (aio_pool_prepare(object->pool, object->workers) < 0) {
+        return PyErr_NoMemory();
+    }
+    Py_BEGIN_CRITICAL_SECTION(object->module);
+    failed = aio_shutdown_register(state, object->pool);
+    Py_END_CRITICAL_SECTION();
+    if (failed) {
+        return NULL;
+    }
+    const int started = aio_pool_start(object->pool);
+    if (started < object->workers) {
+        return aio_raise_runner_error(
+            state, "the system has no room for another thread (%d of %d were started)", started,
+            object->workers);
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- bridges ---- */
+
+/* Close the bridges of loops that were closed, and forget those of ended pools. */
+static int
+sweep_bridges(AioState *state, PoolObject *object)
+{
+    PyObject *loops = PyDict_Keys(object->bridges);
+    int result = -1;
+    if (loops == NULL) {
+        return -1;
+    }
+    object->last_loop = NULL;
+    object->last_bridge = NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(loops); i++) {
+        PyObject *loop = PyList_GET_ITEM(loops, i);
+        PyObject *closed = PyObject_CallMethodNoArgs(loop, state->str_is_closed);
+        if (closed == NULL) {
+            goto done;
+        }
+        if (closed == Py_True) {
+            PyObject *bridge = NULL;
+            if (PyDict_GetItemRef(object->bridges, loop, &bridge) == 1) {
+                aio_bridge_close((AioBridge *)bridge);
+                Py_DECREF(bridge);
+                if (PyDict_DelItem(object->bridges, loop) < 0) {
+                    PyErr_Clear();
+                }
+            }
+        }
+        Py_DECREF(closed);
+    }
+    result = 0;
+done:
+    Py_DECREF(loops);
+    return result;
+}
+
+/* A new bridge for `loop`, kept in `bridges`; borrowed from there. */
+static AioBridge *
+make_bridge(AioState *state, PoolObject *object, PyObject *loop)
+{
+    if (sweep_bridges(state, object) < 0) {
+        return NULL;
+    }
+    AioBridge *bridge = aio_bridge_new(object->module, loop, object->pool);
+    if (bridge == NULL) {
+        return NULL;
+    }
+    const int failed = PyDict_SetItem(object->bridges, loop, (PyObject *)bridge);
+    if (failed) {
+        aio_bridge_close(bridge);
+    }
+    Py_DECREF(bridge); /* the dict has it */
+    return failed ? NULL : bridge;
+}
+
+/* The bridge of the loop that runs in this thread, a new reference. It is a
+ * closed one if the pool has ended. */
+static AioBridge *
+running_bridge(AioState *state, PoolObject *object)
+{
+    AioBridge *bridge = NULL;
+    PyObject *get_running_loop = aio_helper(state, AIO_HELPER_GET_RUNNING_LOOP);
+    PyObject *loop = get_running_loop == NULL ? NULL : PyObject_CallNoArgs(get_running_loop);
+    if (loop == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+            PyErr_Clear();
+            aio_raise_runner_error(state, "no event loop is running in this thread: call the "
+                                          "runner from a coroutine");
+        }
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(object);
+    if (loop == object->last_loop && object->last_bridge->channel != NULL) {
+        bridge = object->last_bridge;
+    }
+    else {
+        PyObject *known = NULL;
+        const int found = PyDict_GetItemRef(object->bridges, loop, &known);
+        Py_XDECREF(known); /* the dict keeps it */
+        if (found == 1 && ((AioBridge *)known)->channel != NULL) {
+            bridge = (AioBridge *)known;
+        }
+        else if (found >= 0) {
+            bridge = make_bridge(state, object, loop);
+        }
+        if (bridge != NULL && bridge->channel != NULL) {
+            object->last_loop = bridge->loop;
+            object->last_bridge = bridge;
+        }
+    }
+    Py_XINCREF(bridge);
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(loop);
+    return bridge;
+}
+
+/* ---- submit ---- */
+
+static PyObject *
+raise_broken(AioState *state, AioPool *pool)
+{
+    PyObject *exception = aio_failure_decode(state, &pool->failure, AIO_HELPER_BROKEN);
+    if (exception != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+        Py_DECREF(exception);
+    }
+    return NULL;
+}
+
+static PyObject *
+raise_closed(AioState *state, AioPool *pool)
+{
+    if (atomic_load_explicit(&pool->broken, memory_order_acquire)) {
+        return raise_broken(state, pool);
+    }
+    return aio_raise_runner_error(state, "the runner is closed: it takes no more calls");
+}
+
+/* 0, or -1 with an exception set in a forked child. */
+static int
+check_process(PoolObject *object)
+{
+    if (aio_pool_is_forked(object->pool)) {
+        aio_raise_runner_error(state_of(object),
+                               "the runner belongs to the parent process: its workers do not exist "
+                               "in a forked child; make a new Runner here");
+        return -1;
+    }
+    return 0;
+}
+
+/* Why the pool takes no task, as an exception: 0 if it does, else -1. */
+static int
+check_open(AioState *state, PoolObject *object)
+{
+    AioPool *pool = object->pool;
+    if (!object->started) {
+        aio_raise_runner_error(state, "the pool has not been started");
+        return -1;
+    }
+    if (check_process(object) < 0) {
+        return -1;
+    }
+    if (atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
+        raise_closed(state, pool);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, PyObject *kwargs)
+{
+    AioPool *pool = object->pool;
+    AioFunction *function = NULL;
+    AioTask *task = NULL;
+    PyObject *future = NULL;
+    AioBridge *bridge = NULL;
+    int failed;
+
+    if (check_open(state, object) < 0 || (bridge = running_bridge(state, object)) == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(object);
+    failed = aio_function_lookup(state, &pool->functions, callable, &function);
+    Py_END_CRITICAL_SECTION();
+    if (failed || (task = aio_task_new(pool, function)) == NULL) {
+        goto failed;
+    }
+    if (aio_message_encode_call(state, &task->message, function == NULL ? callable : NULL, args,
+                                kwargs) < 0) {
+        goto failed;
+    }
+    /* The pool may have ended since, while encoding ran Python code for example. */
+    if (bridge->channel == NULL) {
+        raise_closed(state, pool);
+        goto failed;
+    }
+    future = aio_task_future_new(state, bridge->loop);
+    if (future == NULL) {
+        goto failed;
+    }
+    aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
+    aio_pending_add(&pool->unfinished);
+    aio_task_bind(task);
+    if (!aio_taskqueue_push(&pool->queue, &task->queue_node)) {
+        aio_task_unbind(task);
+        aio_mail_abandon(&task->mail);
+        aio_pending_done(&pool->unfinished);
+        raise_closed(state, pool);
+        goto failed;
+    }
+    /* From here on the task is the queue's. */
+    Py_DECREF(bridge);
+    return future;
+failed:
+    if (task != NULL) {
+        aio_task_free(task);
+    }
+    Py_XDECREF(future);
+    Py_DECREF(bridge);
+    return NULL;
+}
+
+/* functools.partial(f, *a, **k)(*args, **kwargs) is f(*a, *args, **{**k, **kwargs}):
+ * sent like that, f is found by name like any function. */
+static PyObject *
+submit_partial(AioState *state, PoolObject *object, PyObject *partial, PyObject *args,
+               PyObject *kwargs)
+{
+    PyObject *callable = PyObject_GetAttrString(partial, "func");
+    PyObject *own_args = PyObject_GetAttrString(partial, "args");
+    PyObject *own_kwargs = PyObject_GetAttrString(partial, "keywords");
+    PyObject *all_args = NULL, *all_kwargs = NULL, *future = NULL;
+
+    if (callable != NULL && own_args != NULL && own_kwargs != NULL) {
+        all_args = PySequence_Concat(own_args, args);
+        all_kwargs = PyDict_Copy(own_kwargs);
+    }
+    if (all_args != NULL && all_kwargs != NULL &&
+        (kwargs == NULL || PyDict_Update(all_kwargs, kwargs) == 0)) {
+        future = submit(state, object, callable, all_args, all_kwargs);
+    }
+    Py_XDECREF(all_kwargs);
+    Py_XDECREF(all_args);
+    Py_XDECREF(own_kwargs);
+    Py_XDECREF(own_args);
+    Py_XDECREF(callable);
+    return future;
+}
+
+static PyObject *
+pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    PoolObject *object = (PoolObject *)self;
+    AioState *state = state_of(object);
+
+    if (count != 3 || !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "submit(callable, args: tuple, kwargs: dict)");
+        return NULL;
+    }
+    PyObject *partial = aio_helper(state, AIO_HELPER_PARTIAL);
+    if (partial == NULL) {
+        return NULL;
+    }
+    PyObject *kwargs = PyDict_GET_SIZE(args[2]) == 0 ? NULL : args[2];
+    if (Py_TYPE(args[0]) == (PyTypeObject *)partial) {
+        return submit_partial(state, object, args[0], args[1], kwargs);
+    }
+    return submit(state, object, args[0], args[1], kwargs);
+}
+
+/* ---- close ---- */
+
+static PyObject *
+pool_close(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    PoolObject *object = (PoolObject *)self;
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "close(cancel_pending: bool, interrupt: bool)");
+        return NULL;
+    }
+    const int cancel_pending = PyObject_IsTrue(args[0]);
+    const int interrupt_running = PyObject_IsTrue(args[1]);
+    if (cancel_pending < 0 || interrupt_running < 0) {
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(object);
+    if (sweep_bridges(state_of(object), object) < 0) {
+        PyErr_WriteUnraisable(self); /* a loop's is_closed() raised: no reason not to close */
+    }
+    Py_END_CRITICAL_SECTION();
+    aio_pool_close(object->pool, cancel_pending, interrupt_running);
+    Py_RETURN_NONE;
+}
+
+/* ---- waiting ---- */
+
+static PyObject *
+pool_join(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    AioPool *pool = ((PoolObject *)self)->pool;
+    if (!aio_pool_is_forked(pool) && aio_shutdown_wait(pool) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* A future of the running loop that is done once `pending` is zero. */
+static PyObject *
+future_for(PoolObject *object, AioPending *pending)
+{
+    AioState *state = state_of(object);
+    PyObject *type = aio_helper(state, AIO_HELPER_FUTURE);
+    PyObject *future = NULL, *result = NULL;
+    AioBridge *bridge = NULL;
+    int zero = 1;
+
+    /* In a forked child there is nothing to wait for. */
+    if (aio_pending_count(pending) > 0 && !aio_pool_is_forked(object->pool)) {
+        bridge = running_bridge(state, object);
+        if (bridge == NULL) {
+            return NULL;
+        }
+    }
+    /* A future of the running loop. */
+    future = type == NULL ? NULL : PyObject_CallNoArgs(type);
+    if (future == NULL) {
+        goto done;
+    }
+    if (bridge != NULL && bridge->channel != NULL) {
+        zero = aio_bridge_notify(bridge, pending, future);
+    }
+    if (zero == 1) {
+        result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
+    }
+    if (zero < 0 || (zero == 1 && result == NULL)) {
+        Py_CLEAR(future);
+    }
+done:
+    Py_XDECREF(result);
+    Py_XDECREF(bridge);
+    return future;
+}
+
+static PyObject *
+pool_when_idle(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PoolObject *object = (PoolObject *)self;
+    if (check_process(object) < 0) {
+        return NULL;
+    }
+    return future_for(object, &object->pool->unfinished);
+}
+
+static PyObject *
+pool_when_ended(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return future_for((PoolObject *)self, &((PoolObject *)self)->pool->threads);
+}
+
+/* ---- the type ---- */
+
+static PyObject *
+pool_get_closing(PyObject *self, void *Py_UNUSED(closure))
+{
+    AioPool *pool = ((PoolObject *)self)->pool;
+    return PyBool_FromLong(atomic_load_explicit(&pool->closing, memory_order_relaxed));
+}
+
+static PyObject *
+pool_get_forked(PyObject *self, void *Py_UNUSED(closure))
+{
+    PoolObject *object = (PoolObject *)self;
+    return PyBool_FromLong(object->started && aio_pool_is_forked(object->pool));
+}
+
+static PyObject *
+pool_get_pending(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(aio_pending_count(&((PoolObject *)self)->pool->unfinished));
+}
+
+static int
+pool_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    PoolObject *object = (PoolObject *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(object->module);
+    Py_VISIT(object->bridges);
+    if (object->pool != NULL) {
+        Py_VISIT(object->pool->functions.owner_indices);
+    }
+    return 0;
+}
+
+static int
+pool_clear(PyObject *self)
+{
+    PoolObject *object = (PoolObject *)self;
+    object->last_loop = NULL;
+    object->last_bridge = NULL;
+    Py_CLEAR(object->bridges);
+    if (object->pool != NULL) {
+        aio_function_table_clear_owned(&object->pool->functions);
+    }
+    return 0;
+}
+
+static void
+pool_dealloc(PyObject *self)
+{
+    PoolObject *object = (PoolObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    AioPool *pool = object->pool;
+
+    PyObject_GC_UnTrack(self);
+    pool_clear(self);
+    /* In a forked child the locks may be held by threads that don't exist here:
+     * the pool's memory is left alone. */
+    if (pool != NULL && !(object->started && aio_pool_is_forked(pool))) {
+        if (!atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
+            aio_pool_close(pool, true, true); /* nobody closed it */
+        }
+        aio_pool_release(pool);
+    }
+    Py_XDECREF(object->module);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef pool_methods[] = {
+    {"start", pool_start, METH_NOARGS, PyDoc_STR("Start the workers; does not wait for them.")},
+    {"submit", (PyCFunction)(void (*)(void))pool_submit, METH_FASTCALL,
+     PyDoc_STR("submit(callable, args, kwargs): the future of the call, on the running loop.")},
+    {"close", (PyCFunction)(void (*)(void))pool_close, METH_FASTCALL,
+     PyDoc_STR("close(cancel_pending, interrupt): accept no more work; returns at once.")},
+    {"join", pool_join, METH_NOARGS, PyDoc_STR("Block until all threads have ended.")},
+    {"when_idle", pool_when_idle, METH_NOARGS,
+     PyDoc_STR("A future that is done once all accepted calls are.")},
+    {"when_ended", pool_when_ended, METH_NOARGS,
+     PyDoc_STR("A future that is done once all threads have ended.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef pool_getset[] = {
+    {"closing", pool_get_closing, NULL, PyDoc_STR("No more work is accepted."), NULL},
+    {"forked", pool_get_forked, NULL, PyDoc_STR("This is a child of the pool's process."), NULL},
+    {"pending", pool_get_pending, NULL, PyDoc_STR("Calls accepted and not done."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot pool_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("Pool(import_path, setup, workers, name)\n\n"
+                                  "Workers in subinterpreters, and the queue that feeds them.")},
+    {Py_tp_new, pool_object_new},
+    {Py_tp_methods, pool_methods},
+    {Py_tp_getset, pool_getset},
+    {Py_tp_traverse, pool_traverse},
+    {Py_tp_clear, pool_clear},
+    {Py_tp_dealloc, pool_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec aio_pool_spec = {
+    .name = "aiointerpreters._core.Pool",
+    .basicsize = sizeof(PoolObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = pool_slots,
+};
