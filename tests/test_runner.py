@@ -705,6 +705,15 @@ class TestDrain:
 
         asyncio.run(main())
 
+    def test_after_drain_every_future_of_this_loop_is_done(self, runner: Runner) -> None:
+        async def main() -> None:
+            for n in range(300):
+                futures = [runner.submit(values.square, k) for k in range(n % 30 + 1)]
+                await runner.drain()
+                assert all(future.done() for future in futures)
+
+        asyncio.run(main())
+
     def test_drain_waits_while_something_runs(self, gate: Gate) -> None:
         async def main() -> None:
             async with Runner(workers=1) as runner, gate:

@@ -37,6 +37,6 @@ def one_round() -> None:
         thread.join()
 
 
-options = arguments(warm_up=20, rounds=200, allowed=float("inf"))
+options = arguments(warm_up=10, rounds=100, allowed=float("inf"))
 check(one_round, warm_up=options.warm_up, rounds=options.rounds, allowed=options.allowed)
 assert os.listdir("/proc/self/task")

@@ -1,4 +1,4 @@
-"""Runners are opened, used a little, and closed."""
+"""Runners are opened, used a little, and closed: two in each round."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ async def one_round() -> None:
     await runner.aclose()
 
 
-options = arguments(warm_up=20, rounds=200, allowed=6)
+options = arguments(warm_up=10, rounds=100, allowed=6)
 check(
     lambda: asyncio.run(one_round()),
     warm_up=options.warm_up,
