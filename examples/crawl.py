@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -169,7 +169,7 @@ async def compare(site: str, start: str, limit: int, workers: int | None, rounds
         here = await measured_crawl("on the loop", start, limit, parse_here)
         await asyncio.gather(*(parse_in_worker(start, b"<p>") for _ in range(4 * runner.workers)))
         there = await measured_crawl(
-            f"in the Runner, {runner.workers} workers", start, limit, parse_in_worker
+            f"in the Runner, workers: {runner.workers}", start, limit, parse_in_worker
         )
 
         # The CPU-bound part alone: the pages are in memory now, so nothing waits for a server.
@@ -261,7 +261,8 @@ async def serve(folder: Path) -> AsyncIterator[str]:
         greeting = (await server.stdout.readline()).decode()  # "Serving HTTP on … port 1234 (…"
         yield f"http://127.0.0.1:{greeting.split(' port ')[1].split()[0]}/"
     finally:
-        server.terminate()
+        with suppress(ProcessLookupError):  # Ctrl-C has ended it already
+            server.terminate()
         await server.wait()
 
 
