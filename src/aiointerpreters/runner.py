@@ -313,3 +313,5 @@ def _stop_all_pools() -> None:
 
 
 atexit.register(_stop_all_pools)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_core.before_fork, after_in_parent=_core.after_fork)

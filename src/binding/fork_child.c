@@ -7,10 +7,17 @@
  * "fork", nor subprocesses under uvloop.
  *
  * No public function can take an interpreter off CPython's list without clearing
- * it. So this file, and no other, reaches into `_PyRuntime`: in the child, before
- * CPython's own handler comes to it, the list is cut down to the main
- * interpreter. The others' memory stays as it is, unused: their threads do not
- * exist in the child. (A debug build of CPython ends such a child with a failed
+ * it. So this file, and no other, reaches into `_PyRuntime`: before CPython comes
+ * to clear the child's list, that is cut down to the main interpreter. The others'
+ * memory stays as it is, unused: their threads do not exist in the child.
+ *
+ * The child's own handler is the place for that, unless somebody who registered
+ * one earlier calls PyOS_AfterFork_Child() in his, as uvloop does. So where it is
+ * CPython that forks, the list is cut before the fork already, and put right again
+ * in the parent: that is safe because CPython holds the lock of that list, from
+ * after the hooks of os.register_at_fork(before=...) to before those of
+ * after_in_parent. Other forks, by some C library, don't hold it, and never come to
+ * CPython's handler before ours. (A debug build of CPython ends such a child with a failed
  * assertion after all its work, because it counts them still.)
  *
  * Where the list's head is, `_PyRuntime` tells itself: it begins with a table of
@@ -52,10 +59,47 @@ extern char _PyRuntime[];
 static PyInterpreterState **list_head;
 static PyInterpreterState *main_interpreter;
 
+/* This thread is in a fork by CPython. */
+static _Thread_local bool cpython_forks;
+/* The list's head during such a fork; guarded by the lock of that list. */
+static PyInterpreterState *hidden_head;
+
 static void
-keep_main_only(void)
+before_fork(void)
+{
+    if (cpython_forks) {
+        hidden_head = *list_head;
+        *list_head = main_interpreter;
+    }
+}
+
+static void
+after_fork_in_parent(void)
+{
+    if (cpython_forks) {
+        *list_head = hidden_head;
+    }
+}
+
+static void
+after_fork_in_child(void)
 {
     *list_head = main_interpreter;
+    cpython_forks = false;
+}
+
+PyObject *
+aio_fork_child_before(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    cpython_forks = true;
+    Py_RETURN_NONE;
+}
+
+PyObject *
+aio_fork_child_after(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    cpython_forks = false;
+    Py_RETURN_NONE;
 }
 
 static bool
@@ -83,7 +127,7 @@ static void
 install(void)
 {
     if (find_list_head()) {
-        (void)pthread_atfork(NULL, NULL, keep_main_only);
+        (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     }
 }
 

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 
 #include "bridge.h"
+#include "fork_child.h"
 #include "memory.h"
 #include "pool.h"
 #include "shutdown.h"
@@ -159,6 +160,10 @@ module_free(void *module)
 static PyMethodDef module_methods[] = {
     {"shut_down", aio_shutdown_all, METH_NOARGS,
      PyDoc_STR("Stop all pools of this interpreter and wait until they have ended.")},
+    {"before_fork", aio_fork_child_before, METH_NOARGS,
+     PyDoc_STR("A hook for os.register_at_fork(before=...).")},
+    {"after_fork", aio_fork_child_after, METH_NOARGS,
+     PyDoc_STR("A hook for os.register_at_fork(after_in_parent=...).")},
     {NULL, NULL, 0, NULL},
 };
 
