@@ -144,6 +144,8 @@ class Runner:
     async def drain(self) -> None:
         """Wait until every call that was accepted, from any event loop, is done.
 
+        The futures that this loop got for them are settled then.
+
         Raises:
             RunnerError: The runner is not started.
         """

@@ -150,11 +150,10 @@ aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future)
     if (notice == NULL) {
         return -1;
     }
-    if (!aio_pending_wait(pending, &notice->waiter)) {
-        return 0;
+    if (aio_pending_wait(pending, &notice->waiter)) {
+        aio_mail_post(&notice->mail);
     }
-    notice_take_back(notice);
-    return 1;
+    return 0;
 }
 
 /* Let the bridge be told when its pool has ended; close it if that is so already. */

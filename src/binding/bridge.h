@@ -91,8 +91,9 @@ void aio_mail_abandon(AioMail *mail);
 /* The loop is closed or gone: results that are still to come are dropped. */
 void aio_bridge_close(AioBridge *bridge);
 
-/* Let `future` (borrowed) be done once `pending`, one of the pool's, is zero. 0; 1
- * if it is zero already (then the future is left alone); or -1 with an exception set. */
+/* Let `future` (borrowed) be done once `pending`, one of the pool's, is zero, and all
+ * results that this loop was sent before that have been delivered: so it takes the
+ * same way, even if the count is zero now. 0, or -1 with an exception set. */
 int aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future);
 
 #endif

@@ -390,7 +390,8 @@ pool_join(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* A future of the running loop that is done once `pending` is zero. */
+/* A future of the running loop that is done once `pending` is zero and this loop's
+ * results up to then are delivered. */
 static PyObject *
 future_for(PoolObject *object, AioPending *pending)
 {
@@ -398,27 +399,27 @@ future_for(PoolObject *object, AioPending *pending)
     PyObject *type = aio_helper(state, AIO_HELPER_FUTURE);
     PyObject *future = NULL, *result = NULL;
     AioBridge *bridge = NULL;
-    int zero = 1;
+    bool failed;
 
     /* In a forked child there is nothing to wait for. */
-    if (aio_pending_count(pending) > 0 && !aio_pool_is_forked(object->pool)) {
+    if (!aio_pool_is_forked(object->pool)) {
         bridge = running_bridge(state, object);
         if (bridge == NULL) {
             return NULL;
         }
     }
-    /* A future of the running loop. */
     future = type == NULL ? NULL : PyObject_CallNoArgs(type);
     if (future == NULL) {
         goto done;
     }
     if (bridge != NULL && bridge->channel != NULL) {
-        zero = aio_bridge_notify(bridge, pending, future);
+        failed = aio_bridge_notify(bridge, pending, future) < 0;
     }
-    if (zero == 1) {
+    else { /* the pool has ended, and this loop has been told */
         result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
+        failed = result == NULL;
     }
-    if (zero < 0 || (zero == 1 && result == NULL)) {
+    if (failed) {
         Py_CLEAR(future);
     }
 done:
