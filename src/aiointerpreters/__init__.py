@@ -9,9 +9,12 @@ Names are imported at first use: a worker that imports this package, because the
 need not import asyncio for that.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # type checkers know the name; importing it would load typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from .errors import (
         AioInterpretersError,
         BrokenRunner,

@@ -7,7 +7,7 @@ text, which becomes the last cause, shown as ``concurrent.futures`` shows it for
 
 from collections.abc import Iterator
 
-from . import _functions, _pickling
+from . import _finding, _pickling
 
 #: An exception and its causes, outermost first, each as told by :func:`_pack_link`.
 type Chain = tuple["Link", ...]
@@ -105,7 +105,7 @@ def _rebuild_link(link: Link) -> BaseException | None:
         return None
     # An __init__ that takes something else than args, most often: go round it.
     try:
-        kind = _functions.resolve("module", module, qualname)
+        kind = _finding.resolve("module", module, qualname)
         values = _pickling.loads(args)
         exception = kind.__new__(kind, *values)
         if not isinstance(exception, BaseException):

@@ -6,10 +6,14 @@ script are found all the same: the worker loads the script a second time under t
 ``if __name__ == "__main__":`` does not run. It does so when something of it is needed first.
 """
 
-import importlib.util
+from __future__ import annotations
+
 import os
 import sys
-from types import ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 NAMES = ("__main__", "__mp_main__")
 WORKER_NAME = "__mp_main__"
@@ -60,7 +64,7 @@ def load() -> ModuleType:
         return sys.modules[WORKER_NAME]
     global _is_loading
     kind, where = _info
-    module = ModuleType(WORKER_NAME)
+    module = type(sys)(WORKER_NAME)
     workers_own = sys.modules["__main__"]
     # Pickle and typing look a module up by name while its body runs.
     sys.modules[WORKER_NAME] = sys.modules["__main__"] = module
@@ -80,6 +84,8 @@ def load() -> ModuleType:
 
 
 def _execute_module(module: ModuleType, name: str) -> None:
+    import importlib.util
+
     spec = importlib.util.find_spec(name)
     get_code = getattr(spec and spec.loader, "get_code", None)
     code = get_code(name) if get_code is not None else None

@@ -1,12 +1,19 @@
 """What a new worker runs before its first task."""
 
+from __future__ import annotations
+
 import importlib
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from . import _main
-from ._functions import FunctionName, resolve
+from ._finding import resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from ._finding import FunctionName
 
 
 def set_up(

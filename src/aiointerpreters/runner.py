@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
-from . import _core, _functions, _main
+from . import _core, _main, _naming
 from .errors import InterpreterError, RunnerError
 
 __all__ = ("InterpreterError", "Runner", "RunnerError", "get_module_info")
@@ -112,7 +112,7 @@ class Runner:
             initializer = initializer.func
         if initializer is not None:
             # What has no name travels by pickle, with the rest.
-            initializer = _functions.describe(cast(Any, initializer)) or initializer
+            initializer = _naming.describe(cast(Any, initializer)) or initializer
         return (sys.argv, _main.describe(), self._preload, initializer, initargs, initkwargs)
 
     def _started(self) -> _core.Pool:
@@ -262,7 +262,7 @@ class Runner:
             RunnerError: ``fn`` is nothing that a worker could find.
         """
         if not isinstance(fn, functools.partial):
-            _functions.describe(fn)
+            _naming.describe(fn)
 
         @functools.wraps(fn)
         async def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:

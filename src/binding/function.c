@@ -1,8 +1,8 @@
 /* function.c: name a function in the caller, find it in a worker, once each.
  *
- * How a callable is named and found is Python's business (_functions.py); here
- * the answers are remembered, so that a call costs one dict look-up on the way
- * in and one array access in the worker.
+ * How a callable is named and found is Python's business (_naming.py and
+ * _finding.py); here the answers are remembered, so that a call costs one dict
+ * look-up on the way in and one array access in the worker.
  */
 #include "function.h"
 

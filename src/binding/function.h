@@ -12,7 +12,7 @@
 
 typedef struct AioFunction {
     size_t index;
-    AioMessage name; /* the tuple that aiointerpreters._functions.resolve() takes */
+    AioMessage name; /* the tuple that aiointerpreters._finding.resolve() takes */
 } AioFunction;
 
 /* A pool's functions, in the interpreter that calls them. All calls hold that

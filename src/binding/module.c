@@ -19,8 +19,8 @@ static const struct {
     const char *module;
     const char *name;
 } helper_places[AIO_HELPER_COUNT] = {
-    [AIO_HELPER_DESCRIBE] = {"aiointerpreters._functions", "describe"},
-    [AIO_HELPER_RESOLVE] = {"aiointerpreters._functions", "resolve"},
+    [AIO_HELPER_DESCRIBE] = {"aiointerpreters._naming", "describe"},
+    [AIO_HELPER_RESOLVE] = {"aiointerpreters._finding", "resolve"},
     [AIO_HELPER_DUMPS] = {"aiointerpreters._pickling", "dumps"},
     [AIO_HELPER_LOADS] = {"aiointerpreters._pickling", "loads"},
     [AIO_HELPER_PACK_FAILURE] = {"aiointerpreters._failures", "pack"},

@@ -1,10 +1,8 @@
-"""How a function is named in the caller and found in a worker.
+"""How a function is named, in the caller; _finding.py is how a worker finds it by that name.
 
-The C code remembers the answers: each function here runs once per function and interpreter.
+The C code remembers the answers: this runs once per function and runner.
 """
 
-import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -12,9 +10,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from . import _main
-
-#: ``("module", module, dotted name)``, or ``("path", file, dotted name)`` as the original has it.
-type FunctionName = tuple[str, str, str]
+from ._finding import FunctionName
 
 
 def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None:
@@ -61,19 +57,6 @@ def _place(function: Any) -> tuple[Any, Any]:
     return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
 
-def resolve(kind: str, where: str, name: str) -> Any:
-    """In a worker: find what :func:`describe` named. Raises what its module raises on import."""
-    if kind == "path":
-        found: Any = _load_path(where)
-    elif where in _main.NAMES:
-        found = _main.load()
-    else:
-        found = importlib.import_module(where)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
-
-
 def _checked(name: tuple[Any, ...]) -> FunctionName:
     match name:
         case (("module" | "path") as kind, str(where), str(attribute)):
@@ -88,29 +71,6 @@ def _is_found(module: str, name: str, function: object) -> bool:
         found = getattr(found, part, None)
     # Class methods are made anew at each look-up, hence the second test.
     return found is function or (isinstance(function, MethodType) and found == function)
-
-
-def _load_path(path: str) -> ModuleType:
-    """A file as a module: the program's main script, or any other (loaded once)."""
-    import os
-
-    main = _main.describe()
-    if main is not None and main[0] == "path" and os.path.abspath(path) == main[1]:
-        return _main.load()
-    name = f"aiointerpreters:{path}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path!r} cannot be loaded as a module", path=path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
-    return module
 
 
 def _display(function: object) -> str:

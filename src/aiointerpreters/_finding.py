@@ -1,0 +1,57 @@
+"""How a function is found, in a worker, by the name that _naming.py gave it.
+
+The C code remembers what was found: this runs once per function and worker. Part of every worker's
+start, so it imports as little as can be.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from . import _main
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+#: ``("module", module, dotted name)``, or ``("path", file, dotted name)`` as the original has it.
+type FunctionName = tuple[str, str, str]
+
+
+def resolve(kind: str, where: str, name: str) -> Any:
+    """Find what :func:`_naming.describe` named. Raises what its module raises on import."""
+    if kind == "path":
+        found: Any = _load_path(where)
+    elif where in _main.NAMES:
+        found = _main.load()
+    else:
+        found = importlib.import_module(where)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _load_path(path: str) -> ModuleType:
+    """A file as a module: the program's main script, or any other (loaded once)."""
+    import importlib.util
+    import os
+
+    main = _main.describe()
+    if main is not None and main[0] == "path" and os.path.abspath(path) == main[1]:
+        return _main.load()
+    name = f"aiointerpreters:{path}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path!r} cannot be loaded as a module", path=path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
