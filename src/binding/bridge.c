@@ -5,6 +5,16 @@
  * descriptor which the loop watches. The loop then calls drain(), which takes
  * the whole mailbox and settles all futures in one go.
  *
+ * Polling. To sleep in epoll and be woken takes some 30 us, and a short task
+ * much less: a loop that goes to sleep at once after it has submitted one mostly
+ * wakes too late. So submit puts poll() on the loop's list of what to do next:
+ * after everything that is ready now, it looks into the mailbox, waits there for
+ * some microseconds at most, and delivers. Meanwhile the mailbox is attended, so
+ * that workers don't write to the descriptor at all. Whether it pays is learnt:
+ * results that come in time earn credit, others cost it, and a loop without credit
+ * goes to sleep as ever, but for one try in some calls. So tasks that take longer
+ * cost no time on the loop, and never more than the limit at once.
+ *
  * A bridge ends in one of two ways. Where the pool ends first, it posts a last
  * notice, upon which the bridge takes its reader off the loop. Where the loop
  * ends first, the bridge is closed by its pool, or by the garbage collector
@@ -16,8 +26,19 @@
 
 #include <stdlib.h>
 
+#include "core/clock.h"
+#include "core/platform.h"
+#include "core/thread.h"
 #include "pool.h"
 #include "task.h"
+
+/* How long poll() waits at most: what a sleep and wake-up would cost. */
+static const int64_t POLL_NS = 25 * 1000;
+
+/* A credit of zero means not to poll, except for one in so many submits. */
+enum { MAX_POLL_CREDIT = 8, SUBMITS_PER_TRIAL = 32 };
+
+enum { SPINS_BETWEEN_CLOCK_READS = 32 };
 
 typedef struct AioNotice {
     AioMail mail; /* first: a notice is a mail */
@@ -222,20 +243,16 @@ remove_reader(AioState *state, AioBridge *bridge)
     Py_XDECREF(fd);
 }
 
-static PyObject *
-bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
+/* Deliver all that is in the mailbox of an open bridge. */
+static void
+deliver_all(AioBridge *bridge)
 {
-    AioBridge *bridge = (AioBridge *)self;
     AioState *state = aio_state_of_module(bridge->module);
+    AioMailNode *node = aio_mailbox_take(&bridge->channel->mailbox);
 
-    if (bridge->channel == NULL) {
-        Py_RETURN_NONE;
-    }
     /* Settling futures can run Python code, which may close this very bridge:
      * what has been taken is delivered all the same. */
-    aio_wake_clear(&bridge->channel->wake);
-    AioMailNode *node = aio_mailbox_take(&bridge->channel->mailbox);
-    Py_INCREF(self);
+    Py_INCREF(bridge);
     bool has_ended = false;
     while (node != NULL) {
         AioMail *mail = aio_container_of(node, AioMail, node);
@@ -261,8 +278,88 @@ bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
         end_waits(state, bridge);
         aio_bridge_close(bridge);
     }
-    Py_DECREF(self);
+    Py_DECREF(bridge);
+}
+
+static PyObject *
+bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    AioBridge *bridge = (AioBridge *)self;
+    if (bridge->channel != NULL) {
+        /* Before the take: a push after the take signals anew. */
+        aio_wake_clear(&bridge->channel->wake);
+        deliver_all(bridge);
+    }
     Py_RETURN_NONE;
+}
+
+/* Wait for mail, for POLL_NS at most. The GIL is kept: to give it up and take it
+ * again would cost as much as what is waited for. */
+static bool
+wait_for_mail(AioMailbox *mailbox)
+{
+    if (aio_mailbox_has_mail(mailbox)) {
+        return true;
+    }
+    const int64_t until = aio_clock_ns() + POLL_NS;
+    do {
+        for (int i = 0; i < SPINS_BETWEEN_CLOCK_READS; i++) {
+            aio_cpu_relax();
+            if (aio_mailbox_has_mail(mailbox)) {
+                return true;
+            }
+        }
+    } while (aio_clock_ns() < until);
+    return false;
+}
+
+static PyObject *
+bridge_poll(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    AioBridge *bridge = (AioBridge *)self;
+
+    bridge->is_polling = false;
+    if (bridge->channel == NULL) {
+        Py_RETURN_NONE;
+    }
+    if (wait_for_mail(&bridge->channel->mailbox)) {
+        if (bridge->poll_credit < MAX_POLL_CREDIT) {
+            bridge->poll_credit++;
+        }
+    }
+    else if (bridge->poll_credit > 0) {
+        bridge->poll_credit--;
+    }
+    if (aio_mailbox_leave(&bridge->channel->mailbox)) {
+        deliver_all(bridge);
+    }
+    Py_RETURN_NONE;
+}
+
+void
+aio_bridge_expect(AioState *state, AioBridge *bridge)
+{
+    if (!bridge->may_poll || bridge->is_polling || bridge->channel == NULL) {
+        return;
+    }
+    if (bridge->poll_credit == 0 && ++bridge->submits_without_poll < SUBMITS_PER_TRIAL) {
+        return;
+    }
+    bridge->submits_without_poll = 0;
+    PyObject *poll = PyObject_GetAttr((PyObject *)bridge, state->str_poll);
+    PyObject *handle = NULL;
+    if (poll != NULL) {
+        handle = PyObject_CallMethodOneArg(bridge->loop, state->str_call_soon, poll);
+    }
+    if (handle != NULL) {
+        bridge->is_polling = true;
+        aio_mailbox_attend(&bridge->channel->mailbox);
+    }
+    else {
+        PyErr_Clear(); /* then the loop sleeps, and is woken */
+    }
+    Py_XDECREF(handle);
+    Py_XDECREF(poll);
 }
 
 void
@@ -313,6 +410,10 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     }
     aio_list_init(&bridge->in_flight);
     bridge->has_reader = false;
+    bridge->is_polling = false;
+    bridge->may_poll = aio_cpu_count() > 1; /* on one, it keeps the worker from working */
+    bridge->poll_credit = MAX_POLL_CREDIT;
+    bridge->submits_without_poll = 0;
     bridge->module = Py_NewRef(module);
     bridge->loop = Py_NewRef(loop);
     bridge->pool = NULL;
@@ -383,6 +484,8 @@ bridge_dealloc(PyObject *self)
 static PyMethodDef bridge_methods[] = {
     {"drain", bridge_drain, METH_NOARGS,
      PyDoc_STR("Deliver all that has arrived; the loop's reader callback.")},
+    {"poll", bridge_poll, METH_NOARGS,
+     PyDoc_STR("Wait some microseconds for what arrives, and deliver it.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -68,6 +68,11 @@ typedef struct AioBridge {
     struct AioNotice *ended; /* waits for the pool's end; NULL also once that has come */
     AioList in_flight;       /* AioMail.in_flight */
     bool has_reader;
+    bool is_polling; /* poll() is on the loop's list of what to do next */
+    /* Whether and how often polling paid lately: see bridge.c. */
+    bool may_poll;
+    int poll_credit;
+    unsigned submits_without_poll;
 } AioBridge;
 
 extern PyType_Spec aio_bridge_spec;
@@ -76,6 +81,10 @@ extern PyType_Spec aio_bridge_spec;
  * It closes itself when the pool ends; if that has ended already, it is closed
  * from the start. Called on the loop's thread. */
 AioBridge *aio_bridge_new(PyObject *module, PyObject *loop, struct AioPool *pool);
+
+/* A task has just been submitted from the loop: if that is likely to pay, let the
+ * loop look for its result before it sleeps. Clears its own errors. */
+void aio_bridge_expect(AioState *state, AioBridge *bridge);
 
 /* Make `mail` one of the bridge's: fills in all of it. `future` is borrowed and
  * may be NULL. */

@@ -87,6 +87,8 @@ module_exec(PyObject *module)
         {&state->str_remove_reader, "remove_reader"},
         {&state->str_is_closed, "is_closed"},
         {&state->str_drain, "drain"},
+        {&state->str_poll, "poll"},
+        {&state->str_call_soon, "call_soon"},
     };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -146,6 +148,8 @@ module_clear(PyObject *module)
     Py_CLEAR(state->str_remove_reader);
     Py_CLEAR(state->str_is_closed);
     Py_CLEAR(state->str_drain);
+    Py_CLEAR(state->str_poll);
+    Py_CLEAR(state->str_call_soon);
     return 0;
 }
 

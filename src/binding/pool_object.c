@@ -295,6 +295,7 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
         goto failed;
     }
     /* From here on the task is the queue's. */
+    aio_bridge_expect(state, bridge);
     Py_DECREF(bridge);
     return future;
 failed:

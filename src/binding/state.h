@@ -46,6 +46,8 @@ typedef struct AioState {
     PyObject *str_remove_reader;
     PyObject *str_is_closed;
     PyObject *str_drain;
+    PyObject *str_poll;
+    PyObject *str_call_soon;
 
     /* The pools that this interpreter started and whose threads may still be
      * alive, one owned reference each; for the exit handler. Without a GIL the

@@ -2,8 +2,6 @@
  * free of the ABA problem: no node is unlinked while others stay. */
 #include "mailbox.h"
 
-#include <stddef.h>
-
 /* Its address marks a closed mailbox; it is never read or linked. */
 static AioMailNode closed_mark;
 
@@ -11,6 +9,7 @@ void
 aio_mailbox_init(AioMailbox *mailbox)
 {
     atomic_init(&mailbox->head, NULL);
+    atomic_init(&mailbox->attended, false);
 }
 
 AioMailResult
@@ -22,10 +21,24 @@ aio_mailbox_push(AioMailbox *mailbox, AioMailNode *node)
             return AIO_MAIL_CLOSED;
         }
         node->next = head;
-        /* Release: the reader that takes this node sees what the pusher wrote in it. */
+        /* Releases: the reader that takes this node sees what the pusher wrote in it. */
     } while (!atomic_compare_exchange_weak_explicit(&mailbox->head, &head, node,
-                                                    memory_order_release, memory_order_relaxed));
-    return head == NULL ? AIO_MAIL_FIRST : AIO_MAIL_MORE;
+                                                    memory_order_seq_cst, memory_order_relaxed));
+    return head == NULL && !atomic_load(&mailbox->attended) ? AIO_MAIL_FIRST : AIO_MAIL_MORE;
+}
+
+void
+aio_mailbox_attend(AioMailbox *mailbox)
+{
+    atomic_store(&mailbox->attended, true);
+}
+
+bool
+aio_mailbox_leave(AioMailbox *mailbox)
+{
+    atomic_store(&mailbox->attended, false);
+    AioMailNode *head = atomic_load(&mailbox->head);
+    return head != NULL && head != &closed_mark;
 }
 
 /* Turn newest-first into oldest-first. */
