@@ -136,6 +136,34 @@ class TestKinds:
                 gate.open()
                 assert loop_runner.run(end()) == "late"
 
+    def test_a_loop_that_stops_right_after_a_call_delivers_when_it_runs_again(
+        self, factory: Callable[[], asyncio.AbstractEventLoop], debug: bool
+    ) -> None:
+        def stop() -> None:
+            raise KeyboardInterrupt
+
+        async def begin(number: int) -> asyncio.Future[int]:
+            return runner.submit(values.square, number)
+
+        async def begin_and_be_thrown_out(number: int) -> None:
+            asyncio.get_running_loop().call_soon(stop)
+            futures.append(runner.submit(values.square, number))
+            await futures[-1]
+
+        futures: list[asyncio.Future[int]] = []
+        with Runner(workers=1) as runner:
+            loop = factory()
+            loop.set_debug(debug)
+            for number in range(50):
+                future = loop.run_until_complete(begin(number))
+                assert loop.run_until_complete(future) == number**2
+                task = loop.create_task(begin_and_be_thrown_out(number))
+                with pytest.raises(KeyboardInterrupt):
+                    loop.run_until_complete(task)
+                loop.run_until_complete(task)
+                assert futures[-1].result() == number**2
+            loop.close()
+
     def test_several_loops_in_several_threads_share_a_runner(
         self, factory: Callable[[], asyncio.AbstractEventLoop], debug: bool
     ) -> None:
