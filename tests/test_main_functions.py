@@ -437,3 +437,26 @@ def test_a_script_under_a_folder_that_is_a_link(program: Program, tmp_path: Path
     program.write("real/script.py", SQUARE)
     os.symlink(tmp_path / "real", tmp_path / "link")
     check(programs.run([tmp_path / "link" / "script.py"]))
+
+
+def test_a_script_without_a_guard_is_told_so_instead_of_starting_runners_without_end(
+    program: Program,
+) -> None:
+    ended = program("""
+        import asyncio
+        from aiointerpreters import Runner
+
+        def square(n):
+            return n * n
+
+        async def main():
+            async with Runner(workers=2) as runner:
+                print(await runner.run(square, 7))
+
+        asyncio.run(main())
+    """)
+    assert ended.status == 1
+    assert ended.out == ""
+    assert "RunnerError" in ended.err
+    assert "if __name__ == '__main__':" in ended.err
+    assert "Fatal Python error" not in ended.err
