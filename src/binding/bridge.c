@@ -10,10 +10,12 @@
  * wakes too late. So submit puts poll() on the loop's list of what to do next:
  * after everything that is ready now, it looks into the mailbox, waits there for
  * some microseconds at most, and delivers. Meanwhile the mailbox is attended, so
- * that workers don't write to the descriptor at all. Whether it pays is learnt:
- * results that come in time earn credit, others cost it, and a loop without credit
- * goes to sleep as ever, but for one try in some calls. So tasks that take longer
- * cost no time on the loop, and never more than the limit at once.
+ * that workers don't write to the descriptor at all.
+ *   The wait ends some time after the submit, not after the poll began: a loop that
+ * was busy with other things meanwhile only looks. And whether waiting pays is
+ * learnt: results that come in time earn a little credit, others cost much, and a
+ * loop without credit goes to sleep as ever, but for one try in some calls. So
+ * tasks that take longer cost next to no time on the loop.
  *
  * A bridge ends in one of two ways. Where the pool ends first, it posts a last
  * notice, upon which the bridge takes its reader off the loop. Where the loop
@@ -32,11 +34,12 @@
 #include "pool.h"
 #include "task.h"
 
-/* How long poll() waits at most: what a sleep and wake-up would cost. */
+/* How long after the submit poll() waits at most: what a sleep and wake-up would cost. */
 static const int64_t POLL_NS = 25 * 1000;
 
-/* A credit of zero means not to poll, except for one in so many submits. */
-enum { MAX_POLL_CREDIT = 8, SUBMITS_PER_TRIAL = 32 };
+/* A credit of zero means not to poll, except for one in so many submits. What a wait
+ * in vain costs keeps polling where four of five results come in time. */
+enum { MAX_POLL_CREDIT = 8, COST_OF_WAITING_IN_VAIN = 4, SUBMITS_PER_TRIAL = 32 };
 
 enum { SPINS_BETWEEN_CLOCK_READS = 32 };
 
@@ -293,15 +296,11 @@ bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* Wait for mail, for POLL_NS at most. The GIL is kept: to give it up and take it
- * again would cost as much as what is waited for. */
+/* Wait for mail until that time of aio_clock_ns(). The GIL is kept: to give it up and
+ * take it again would cost as much as what is waited for. */
 static bool
-wait_for_mail(AioMailbox *mailbox)
+wait_for_mail(AioMailbox *mailbox, int64_t until)
 {
-    if (aio_mailbox_has_mail(mailbox)) {
-        return true;
-    }
-    const int64_t until = aio_clock_ns() + POLL_NS;
     do {
         for (int i = 0; i < SPINS_BETWEEN_CLOCK_READS; i++) {
             aio_cpu_relax();
@@ -322,15 +321,21 @@ bridge_poll(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (bridge->channel == NULL) {
         Py_RETURN_NONE;
     }
-    if (wait_for_mail(&bridge->channel->mailbox)) {
+    AioMailbox *mailbox = &bridge->channel->mailbox;
+    const int64_t until = bridge->expected_at + POLL_NS;
+    if (aio_mailbox_has_mail(mailbox) ||
+        (aio_clock_ns() < until && wait_for_mail(mailbox, until))) {
         if (bridge->poll_credit < MAX_POLL_CREDIT) {
             bridge->poll_credit++;
         }
     }
-    else if (bridge->poll_credit > 0) {
-        bridge->poll_credit--;
+    else {
+        bridge->poll_credit -= COST_OF_WAITING_IN_VAIN;
+        if (bridge->poll_credit < 0) {
+            bridge->poll_credit = 0;
+        }
     }
-    if (aio_mailbox_leave(&bridge->channel->mailbox)) {
+    if (aio_mailbox_leave(mailbox)) {
         deliver_all(bridge);
     }
     Py_RETURN_NONE;
@@ -353,6 +358,7 @@ aio_bridge_expect(AioState *state, AioBridge *bridge)
     }
     if (handle != NULL) {
         bridge->is_polling = true;
+        bridge->expected_at = aio_clock_ns();
         aio_mailbox_attend(&bridge->channel->mailbox);
     }
     else {
@@ -414,6 +420,7 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     bridge->may_poll = aio_cpu_count() > 1; /* on one, it keeps the worker from working */
     bridge->poll_credit = MAX_POLL_CREDIT;
     bridge->submits_without_poll = 0;
+    bridge->expected_at = 0;
     bridge->module = Py_NewRef(module);
     bridge->loop = Py_NewRef(loop);
     bridge->pool = NULL;

@@ -73,6 +73,7 @@ typedef struct AioBridge {
     bool may_poll;
     int poll_credit;
     unsigned submits_without_poll;
+    int64_t expected_at; /* when the poll was asked for, by aio_clock_ns() */
 } AioBridge;
 
 extern PyType_Spec aio_bridge_spec;
