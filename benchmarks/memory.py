@@ -83,7 +83,7 @@ async def control(count: int = 400) -> None:
 
     def one_interpreter() -> None:
         interpreter = _interpreters.create("isolated", reqrefs=False)
-        _interpreters.exec(interpreter, "import importlib.util, inspect, typing")
+        _interpreters.exec(interpreter, "import importlib")
         _interpreters.destroy(interpreter)
 
     header(f"{count} interpreters made and destroyed by CPython's own _interpreters")
