@@ -27,7 +27,13 @@ announced, announce = os.pipe()
 
 wait, hold = os.pipe()
 
+def see_signals():
+    # asyncio misses a Ctrl-C in the very instant in which the loop falls asleep, until something
+    # else wakes it; unless it has a handler of its own, for which signals write to its socket.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
+
 async def begin_idle(runner):
+    see_signals()
     # All workers are up afterwards. One that still starts may call eval(), which makes
     # CPython forget that it is to end by KeyboardInterrupt: its flag is the process's.
     calls = [runner.submit(waiting.wait_at, announce, wait, 9) for _ in range(runner.workers)]
@@ -37,6 +43,7 @@ async def begin_idle(runner):
     assert await asyncio.gather(*calls) == [9] * len(calls)
 
 async def begin_spinning(runner):
+    see_signals()
     for _ in range(runner.workers):
         keep.append(runner.submit(waiting.announce_and_spin, announce))
     for _ in range(runner.workers):
@@ -340,6 +347,8 @@ def test_a_program_that_catches_ctrl_c_goes_on(program: Program) -> None:
 
         async def spin():
             async with Runner(workers=1) as runner:
+                # Or asyncio might miss a Ctrl-C while it falls asleep.
+                asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
                 spinning = runner.submit(waiting.announce_and_spin, announce)
                 os.read(announced, 1)
                 print("ready", flush=True)
