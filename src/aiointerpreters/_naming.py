@@ -11,6 +11,7 @@ from typing import Any
 
 from . import _main
 from ._finding import FunctionName
+from .errors import RunnerError
 
 
 def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None:
@@ -22,9 +23,9 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None
     if type(function) is tuple:
         return _checked(function)
     if not callable(function):
-        raise _error(f"{function!r} is not callable")
+        raise RunnerError(f"{function!r} is not callable")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise _error(
+        raise RunnerError(
             f"{_display(function)} is a coroutine function: a worker runs plain functions only; "
             "pass the CPU-bound function that it calls"
         )
@@ -34,7 +35,7 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None
             module = "__main__"
         if _is_found(module, name, function):
             if module == "__main__" and _main.describe() is None:
-                raise _error(
+                raise RunnerError(
                     f"{_display(function)} is defined in __main__, which has no file that a worker "
                     "could load (a REPL, a notebook or python -c): put it in a module"
                 )
@@ -61,7 +62,7 @@ def _checked(name: tuple[Any, ...]) -> FunctionName:
     match name:
         case (("module" | "path") as kind, str(where), str(attribute)):
             return (kind, where, attribute)
-    raise _error(f"{name!r} names no function: get_module_info() gives such tuples")
+    raise RunnerError(f"{name!r} names no function: get_module_info() gives such tuples")
 
 
 def _is_found(module: str, name: str, function: object) -> bool:
@@ -79,7 +80,7 @@ def _display(function: object) -> str:
     return f"{module}.{name}" if name and module else repr(function)
 
 
-def _not_importable(function: Any) -> Exception:
+def _not_importable(function: Any) -> RunnerError:
     name = getattr(function, "__qualname__", "")
     if name.endswith("<lambda>"):
         why = "is a lambda: write it as a function at the top level of a module"
@@ -90,10 +91,4 @@ def _not_importable(function: Any) -> Exception:
             "cannot be found under that name, where a worker would look for it: "
             "pass the object that its module's top level holds"
         )
-    return _error(f"{_display(function)} {why}")
-
-
-def _error(text: str) -> Exception:
-    from .errors import RunnerError  # not needed in a worker
-
-    return RunnerError(text)
+    return RunnerError(f"{_display(function)} {why}")

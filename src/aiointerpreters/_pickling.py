@@ -8,7 +8,7 @@ import io
 import pickle
 from typing import Any
 
-from . import _core, _main
+from . import _core, _finding, _main
 
 PROTOCOL = 5
 
@@ -17,10 +17,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name not in _main.NAMES:
             return super().find_class(module_name, global_name)
-        found: Any = _main.load()
-        for part in global_name.split("."):
-            found = getattr(found, part)
-        return found
+        return _finding.resolve("module", module_name, global_name)
 
 
 def dumps(value: object) -> bytes:
