@@ -61,6 +61,15 @@ aio_list_append(AioList *list, AioListNode *node)
 }
 
 static inline void
+aio_list_prepend(AioList *list, AioListNode *node)
+{
+    node->prev = &list->head;
+    node->next = list->head.next;
+    node->next->prev = node;
+    list->head.next = node;
+}
+
+static inline void
 aio_list_unlink(AioListNode *node)
 {
     node->prev->next = node->next;

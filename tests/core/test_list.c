@@ -69,6 +69,20 @@ pop_first_gives_the_order_of_appending(void)
 }
 
 static void
+a_prepended_node_comes_first(void)
+{
+    AioList list;
+    AioListNode first, second;
+    aio_list_init(&list);
+    aio_list_prepend(&list, &second);
+    aio_list_prepend(&list, &first);
+    CHECK(aio_list_is_linked(&first));
+    CHECK(aio_list_pop_first(&list) == &first);
+    CHECK(aio_list_pop_last(&list) == &second);
+    CHECK(aio_list_is_empty(&list));
+}
+
+static void
 pop_last_gives_the_reverse_order(void)
 {
     AioList list;
@@ -153,6 +167,7 @@ main(void)
     RUN(a_new_list_is_empty);
     RUN(a_node_is_linked_from_append_until_unlink);
     RUN(pop_first_gives_the_order_of_appending);
+    RUN(a_prepended_node_comes_first);
     RUN(pop_last_gives_the_reverse_order);
     RUN(unlinking_leaves_the_others_in_order);
     RUN(unlinking_twice_is_harmless);
