@@ -185,10 +185,13 @@ run_tasks(AioWorker *worker)
         if (node == NULL) {
             /* Other threads of this interpreter run while we wait. */
             PyThreadState *tstate = PyEval_SaveThread();
-            node = aio_taskqueue_pop(queue, &worker->consumer);
+            AioPopResult popped = aio_taskqueue_pop(queue, &worker->consumer, &node);
             PyEval_RestoreThread(tstate);
-            if (node == NULL) {
+            if (popped == AIO_POP_CLOSED) {
                 return;
+            }
+            if (popped == AIO_POP_NUDGED) {
+                continue; /* nobody nudges yet */
             }
         }
         run_task(worker, aio_task_of_queue_node(node));

@@ -9,8 +9,22 @@
  * push() wakes another consumer unless there are at least as many spinning and
  * waking consumers as queued tasks, and they take one task each. Where the idle
  * list is empty all consumers are busy, spinning or waking, so they will look.
+ *
+ * A nudged consumer is busy: it sees to what it was nudged for, for as long as that
+ * takes, before it pops again. So one that a nudge takes off the idle list is not
+ * counted among the waking, and a push meanwhile wakes somebody else. If it finds a
+ * task when it takes the lock it takes it, nevertheless: that can only leave fewer
+ * tasks to cover. Where the nudge meets a consumer that spins or is waking, that one
+ * stays counted, as it looks for a task before it looks for the nudge; once it has
+ * taken the lock it is counted no more, whatever it returns. One that awaits a nudge
+ * is busy, too.
+ *
+ * No nudge is lost: the flag is set under the lock. A consumer parks only if it found
+ * the flag not set, and it can be seen under the same lock that it is going to.
  */
 #include "taskqueue.h"
+
+#include <assert.h>
 
 #include "clock.h"
 #include "platform.h"
@@ -42,6 +56,9 @@ int
 aio_consumer_init(AioConsumer *consumer)
 {
     aio_list_node_init(&consumer->idle_link);
+    consumer->is_waking = false;
+    consumer->awaits_nudge = false;
+    atomic_init(&consumer->nudged, false);
     return aio_parker_init(&consumer->parker);
 }
 
@@ -86,8 +103,24 @@ choose_idle(AioTaskQueue *queue)
     if (link == NULL) {
         return NULL;
     }
+    AioConsumer *consumer = aio_container_of(link, AioConsumer, idle_link);
+    consumer->is_waking = true;
     queue->waking++;
-    return aio_container_of(link, AioConsumer, idle_link);
+    return consumer;
+}
+
+/* `lock` must be held. */
+static void
+set_nudged(AioConsumer *consumer, bool nudged)
+{
+    atomic_store_explicit(&consumer->nudged, nudged, memory_order_relaxed);
+}
+
+/* `lock` must be held, except by the consumer itself while it spins. */
+static bool
+is_nudged(AioConsumer *consumer)
+{
+    return atomic_load_explicit(&consumer->nudged, memory_order_relaxed);
 }
 
 bool
@@ -122,14 +155,15 @@ aio_taskqueue_try_pop(AioTaskQueue *queue)
     return node;
 }
 
-/* Wait, for `spin_ns` at most, until there seems to be a task. No lock held. */
+/* Wait, for `spin_ns` at most, until there seems to be a task or a nudge. No lock held. */
 static void
-spin(AioTaskQueue *queue)
+spin(AioTaskQueue *queue, AioConsumer *consumer)
 {
     const int64_t until = aio_clock_ns() + queue->spin_ns;
     do {
         for (int i = 0; i < SPINS_BETWEEN_CLOCK_READS; i++) {
-            if (atomic_load_explicit(&queue->length, memory_order_relaxed) > 0) {
+            if (atomic_load_explicit(&queue->length, memory_order_relaxed) > 0 ||
+                is_nudged(consumer)) {
                 return;
             }
             aio_cpu_relax();
@@ -137,32 +171,95 @@ spin(AioTaskQueue *queue)
     } while (aio_clock_ns() < until);
 }
 
-AioTaskNode *
-aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer)
+/* `lock` must be held, and is released meanwhile. */
+static void
+wait_spinning(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    queue->spinning++;
+    pthread_mutex_unlock(&queue->lock);
+    spin(queue, consumer);
+    pthread_mutex_lock(&queue->lock);
+    queue->spinning--;
+}
+
+/* `lock` must be held, and is released meanwhile. */
+static void
+wait_parked(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    aio_list_append(&queue->idle, &consumer->idle_link);
+    pthread_mutex_unlock(&queue->lock);
+    aio_park(&consumer->parker);
+    pthread_mutex_lock(&queue->lock);
+    /* choose_idle() has taken it off the idle list, or else a nudge. */
+    if (consumer->is_waking) {
+        consumer->is_waking = false;
+        queue->waking--;
+    }
+}
+
+AioPopResult
+aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer, AioTaskNode **node)
 {
     bool has_spun = false;
-    AioTaskNode *node;
+    AioTaskNode *first;
+    AioPopResult result;
 
     pthread_mutex_lock(&queue->lock);
-    while ((node = take_first(queue)) == NULL && !queue->closed) {
+    while ((first = take_first(queue)) == NULL && !is_nudged(consumer) && !queue->closed) {
         if (!has_spun && queue->spinning < queue->max_spinning) {
             has_spun = true;
-            queue->spinning++;
-            pthread_mutex_unlock(&queue->lock);
-            spin(queue);
-            pthread_mutex_lock(&queue->lock);
-            queue->spinning--;
-            continue;
+            wait_spinning(queue, consumer);
         }
-        aio_list_append(&queue->idle, &consumer->idle_link);
+        else {
+            wait_parked(queue, consumer);
+        }
+    }
+    if (first != NULL) {
+        *node = first;
+        result = AIO_POP_TASK;
+    }
+    else if (is_nudged(consumer)) {
+        set_nudged(consumer, false);
+        result = AIO_POP_NUDGED;
+    }
+    else {
+        result = AIO_POP_CLOSED;
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return result;
+}
+
+void
+aio_taskqueue_nudge(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    bool is_parked;
+
+    pthread_mutex_lock(&queue->lock);
+    set_nudged(consumer, true);
+    is_parked = aio_list_is_linked(&consumer->idle_link) || consumer->awaits_nudge;
+    aio_list_unlink(&consumer->idle_link);
+    consumer->awaits_nudge = false;
+    pthread_mutex_unlock(&queue->lock);
+
+    /* Who is awake, or was unparked by somebody else already, will look at the flag. */
+    if (is_parked) {
+        aio_unpark(&consumer->parker);
+    }
+}
+
+void
+aio_taskqueue_await_nudge(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    pthread_mutex_lock(&queue->lock);
+    if (!is_nudged(consumer)) {
+        consumer->awaits_nudge = true;
         pthread_mutex_unlock(&queue->lock);
         aio_park(&consumer->parker);
         pthread_mutex_lock(&queue->lock);
-        /* Only choose_idle() takes a consumer off the idle list and unparks it. */
-        queue->waking--;
+        assert(is_nudged(consumer));
     }
+    set_nudged(consumer, false);
     pthread_mutex_unlock(&queue->lock);
-    return node;
 }
 
 bool

@@ -15,6 +15,9 @@
  *     it parks, because in a request-response pattern the next task comes then.
  *     At most one worker of a queue spins, and none on a single processor.
  *
+ * A worker may have other things to look after than tasks. Whoever has such a thing
+ * for a particular worker puts it where that one looks, and nudges it: its wait ends.
+ *
  * Nodes belong to the queue between push and pop or remove.
  */
 #ifndef AIO_CORE_TASKQUEUE_H
@@ -34,7 +37,16 @@ typedef struct AioTaskNode {
 
 /* A worker's place in the queue; belongs to the worker, outlives its last pop. */
 typedef struct AioConsumer {
-    AioListNode idle_link; /* guarded by the queue's lock */
+    /* guarded by the queue's lock: */
+    AioListNode idle_link; /* linked while it is parked in pop */
+    bool is_waking;        /* it is one of the queue's `waking` */
+    bool awaits_nudge;     /* it is parked until it is nudged */
+    /* It was nudged, and has not returned for it yet. Written under the lock; read
+     * without it, relaxed, by its owner's spin only, as a hint that taking the lock is
+     * worth while: the lock then orders everything. */
+    _Atomic bool nudged;
+    /* Unparked once per park, by whoever took the consumer off the idle list, or took
+     * its `awaits_nudge` back. */
     AioParker parker;
 } AioConsumer;
 
@@ -43,7 +55,8 @@ typedef struct AioTaskQueue {
     /* guarded by `lock`: */
     AioList tasks;
     AioList idle; /* parked consumers, the one that parked last at the end */
-    int waking;   /* consumers that were unparked and have not taken the lock yet */
+    int waking;   /* consumers unparked for a task or the closing, that have not taken the
+                   * lock yet */
     int spinning; /* consumers that spin */
     int max_spinning;
     bool closed;
@@ -70,8 +83,25 @@ bool aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node);
 /* The next task, or NULL at once if there is none. */
 AioTaskNode *aio_taskqueue_try_pop(AioTaskQueue *queue);
 
-/* Wait for the next task; NULL once the queue is closed and empty. */
-AioTaskNode *aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer);
+typedef enum AioPopResult {
+    AIO_POP_TASK,
+    AIO_POP_NUDGED,
+    AIO_POP_CLOSED, /* and empty */
+} AioPopResult;
+
+/* Wait until there is a task, or `consumer` was nudged, or the queue is closed: which,
+ * is asked in this order. `*node` is set only for TASK; NUDGED takes the nudge back. */
+AioPopResult aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer, AioTaskNode **node);
+
+/* Let `consumer` return NUDGED from its present wait or its next one, without a task; if
+ * there is a task after all, from the one after that. Until it has, more nudges change
+ * nothing. What was written before the nudge is seen after the wait. Any thread; the
+ * consumer must be kept alive by the caller's means until this returns. */
+void aio_taskqueue_nudge(AioTaskQueue *queue, AioConsumer *consumer);
+
+/* Wait until `consumer` was nudged, whether or not there are tasks or the queue is
+ * closed, and take the nudge back. It looks at no task meanwhile, as if it ran one. */
+void aio_taskqueue_await_nudge(AioTaskQueue *queue, AioConsumer *consumer);
 
 /* Take `node` out if it is still queued (then it is the caller's); else false. */
 bool aio_taskqueue_remove(AioTaskQueue *queue, AioTaskNode *node);

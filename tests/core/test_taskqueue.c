@@ -18,6 +18,16 @@ static const int64_t LONG_NS = (int64_t)30 * 1000 * 1000 * 1000; /* below the wa
 static const int64_t SPIN_TIMES[] = {0, 50 * 1000};
 enum { SPIN_TIMES_COUNT = sizeof SPIN_TIMES / sizeof *SPIN_TIMES };
 
+/* The next task, or NULL from a closed queue, for who is never nudged. */
+static AioTaskNode *
+pop_task(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    AioTaskNode *node = NULL;
+    const AioPopResult result = aio_taskqueue_pop(queue, consumer, &node);
+    CHECK(result == (node != NULL ? AIO_POP_TASK : AIO_POP_CLOSED));
+    return node;
+}
+
 /* ---- one thread ---------------------------------------------------------- */
 
 static void
@@ -36,7 +46,7 @@ tasks_are_popped_in_the_order_of_pushing(void)
     for (int i = 0; i < TASKS; i++) {
         /* The two ways of popping take from the same end. */
         AioTaskNode *node =
-            i % 2 == 0 ? aio_taskqueue_pop(&queue, &consumer) : aio_taskqueue_try_pop(&queue);
+            i % 2 == 0 ? pop_task(&queue, &consumer) : aio_taskqueue_try_pop(&queue);
         CHECK(node == &nodes[i]);
     }
     aio_consumer_destroy(&consumer);
@@ -97,14 +107,123 @@ a_closed_queue_refuses_pushes_and_is_still_emptied(void)
     aio_task_node_init(&late);
     aio_taskqueue_close(&queue);
     CHECK(!aio_taskqueue_push(&queue, &late));
-    CHECK(aio_taskqueue_pop(&queue, &consumer) == &nodes[0]);
+    CHECK(pop_task(&queue, &consumer) == &nodes[0]);
     aio_taskqueue_close(&queue);
-    CHECK(aio_taskqueue_pop(&queue, &consumer) == &nodes[1]);
-    CHECK(aio_taskqueue_pop(&queue, &consumer) == NULL);
-    CHECK(aio_taskqueue_pop(&queue, &consumer) == NULL);
+    CHECK(pop_task(&queue, &consumer) == &nodes[1]);
+    CHECK(pop_task(&queue, &consumer) == NULL);
+    CHECK(pop_task(&queue, &consumer) == NULL);
     aio_taskqueue_close(&queue);
     CHECK(!aio_taskqueue_push(&queue, &late));
     aio_consumer_destroy(&consumer);
+    aio_taskqueue_destroy(&queue);
+}
+
+static AioPopResult
+result_of_pop(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    AioTaskNode *node;
+    return aio_taskqueue_pop(queue, consumer, &node);
+}
+
+static void
+nudges_that_come_before_the_wait_end_it_together(void)
+{
+    AioTaskQueue queue;
+    AioConsumer consumer, another;
+    AioTaskNode node;
+    CHECK(aio_taskqueue_init(&queue, LONG_NS) == 0);
+    CHECK(aio_consumer_init(&consumer) == 0);
+    CHECK(aio_consumer_init(&another) == 0);
+    aio_task_node_init(&node);
+    for (int i = 0; i < 3; i++) {
+        aio_taskqueue_nudge(&queue, &consumer);
+        aio_taskqueue_nudge(&queue, &consumer);
+        CHECK(result_of_pop(&queue, &consumer) == AIO_POP_NUDGED);
+    }
+    aio_taskqueue_nudge(&queue, &consumer);
+    aio_taskqueue_nudge(&queue, &consumer);
+    aio_taskqueue_await_nudge(&queue, &consumer);
+    aio_taskqueue_nudge(&queue, &another); /* nobody else's */
+    aio_taskqueue_close(&queue);
+    CHECK(result_of_pop(&queue, &consumer) == AIO_POP_CLOSED);
+    CHECK(!aio_park_until(&consumer.parker, 0)); /* no token is left that ends a later park */
+    aio_consumer_destroy(&another);
+    aio_consumer_destroy(&consumer);
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+a_task_comes_before_a_nudge_and_that_before_the_closing(void)
+{
+    AioTaskQueue queue;
+    AioConsumer consumer;
+    AioTaskNode nodes[2];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    CHECK(aio_consumer_init(&consumer) == 0);
+    aio_taskqueue_nudge(&queue, &consumer);
+    for (int i = 0; i < 2; i++) {
+        aio_task_node_init(&nodes[i]);
+        CHECK(aio_taskqueue_push(&queue, &nodes[i]));
+    }
+    aio_taskqueue_close(&queue);
+    CHECK(pop_task(&queue, &consumer) == &nodes[0]);
+    aio_taskqueue_nudge(&queue, &consumer); /* while it is busy */
+    CHECK(pop_task(&queue, &consumer) == &nodes[1]);
+    CHECK(result_of_pop(&queue, &consumer) == AIO_POP_NUDGED);
+    CHECK(result_of_pop(&queue, &consumer) == AIO_POP_CLOSED);
+    aio_taskqueue_nudge(&queue, &consumer);
+    CHECK(result_of_pop(&queue, &consumer) == AIO_POP_NUDGED);
+    CHECK(result_of_pop(&queue, &consumer) == AIO_POP_CLOSED);
+    aio_consumer_destroy(&consumer);
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+awaiting_a_nudge_leaves_tasks_and_the_closing_alone(void)
+{
+    AioTaskQueue queue;
+    AioConsumer consumer;
+    AioTaskNode node;
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    CHECK(aio_consumer_init(&consumer) == 0);
+    aio_task_node_init(&node);
+    CHECK(aio_taskqueue_push(&queue, &node));
+    aio_taskqueue_close(&queue);
+    aio_taskqueue_nudge(&queue, &consumer);
+    aio_taskqueue_await_nudge(&queue, &consumer);
+    CHECK(pop_task(&queue, &consumer) == &node);
+    CHECK(result_of_pop(&queue, &consumer) == AIO_POP_CLOSED);
+    aio_consumer_destroy(&consumer);
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+a_push_does_not_count_on_whom_a_nudge_woke(void)
+{
+    /* Two consumers as they are when they park, but here they cannot come back for the
+     * lock by themselves. */
+    AioTaskQueue queue;
+    AioConsumer consumers[2];
+    AioTaskNode nodes[2];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    for (int i = 0; i < 2; i++) {
+        aio_task_node_init(&nodes[i]);
+        CHECK(aio_consumer_init(&consumers[i]) == 0);
+        aio_list_append(&queue.idle, &consumers[i].idle_link);
+    }
+    aio_taskqueue_nudge(&queue, &consumers[1]);
+    CHECK(aio_park_until(&consumers[1].parker, 0));
+    CHECK(queue.waking == 0);
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]));
+    CHECK(aio_park_until(&consumers[0].parker, 0));
+    CHECK(queue.waking == 1 && consumers[0].is_waking);
+    /* Whom a push woke is not woken again, and still is counted on. */
+    aio_taskqueue_nudge(&queue, &consumers[0]);
+    CHECK(!aio_park_until(&consumers[0].parker, 0));
+    CHECK(queue.waking == 1 && consumers[0].is_waking);
+    for (int i = 0; i < 2; i++) {
+        aio_consumer_destroy(&consumers[i]);
+    }
     aio_taskqueue_destroy(&queue);
 }
 
@@ -136,6 +255,8 @@ typedef struct Worker {
 
 struct Work {
     AioTaskQueue queue;
+    void (*when_nudged)(Worker *worker); /* or NULL; called in the worker's thread */
+    void *nudge_context;
     int worker_count;
     Worker workers[MAX_WORKERS];
 };
@@ -150,7 +271,16 @@ work_until_close(void *raw)
     worker->consumer = malloc(sizeof *worker->consumer);
     CHECK(worker->consumer != NULL);
     CHECK(aio_consumer_init(worker->consumer) == 0);
-    while ((node = aio_taskqueue_pop(queue, worker->consumer)) != NULL) {
+    for (;;) {
+        const AioPopResult result = aio_taskqueue_pop(queue, worker->consumer, &node);
+        if (result == AIO_POP_CLOSED) {
+            break;
+        }
+        if (result == AIO_POP_NUDGED) {
+            CHECK(worker->work->when_nudged != NULL);
+            worker->work->when_nudged(worker);
+            continue;
+        }
         Task *task = (Task *)node;
         task->pops++;
         if (task->run != NULL) {
@@ -164,14 +294,23 @@ work_until_close(void *raw)
 }
 
 static void
-start_work(Work *work, int workers, int64_t spin_ns)
+start_work_with_nudges(Work *work, int workers, int64_t spin_ns, void (*when_nudged)(Worker *),
+                       void *nudge_context)
 {
     CHECK(aio_taskqueue_init(&work->queue, spin_ns) == 0);
+    work->when_nudged = when_nudged;
+    work->nudge_context = nudge_context;
     work->worker_count = workers;
     for (int i = 0; i < workers; i++) {
         work->workers[i] = (Worker){.work = work, .index = i};
         work->workers[i].thread = start_thread(work_until_close, &work->workers[i]);
     }
+}
+
+static void
+start_work(Work *work, int workers, int64_t spin_ns)
+{
+    start_work_with_nudges(work, workers, spin_ns, NULL, NULL);
 }
 
 /* All workers come back from the queue, or this never does. */
@@ -556,6 +695,444 @@ with_one_worker_each_pushers_tasks_come_in_order(void)
     run_storms(1, 50);
 }
 
+/* ---- nudges --------------------------------------------------------------- */
+
+static void
+finish_when_nudged(Worker *worker)
+{
+    Task finisher = new_task(NULL, worker->work->nudge_context);
+    finish(&finisher, worker->index);
+}
+
+static void
+a_nudge_wakes_the_one_it_is_for(void)
+{
+    Work work;
+    Done done = {.left = 0};
+    uint32_t random_state = 67;
+    CHECK(aio_parker_init(&done.parker) == 0);
+    start_work_with_nudges(&work, MAX_WORKERS, 0, finish_when_nudged, &done);
+    for (int round = 0; round < 500; round++) {
+        const int chosen = (int)(next_random(&random_state) % MAX_WORKERS);
+        wait_until_parked(&work, MAX_WORKERS);
+        atomic_store(&done.left, 1);
+        aio_taskqueue_nudge(&work.queue, work.workers[chosen].consumer);
+        wait_until_done(&done);
+        CHECK(done.last_worker == chosen);
+    }
+    end_work(&work);
+    CHECK(atomic_load(&done.left) == 0); /* and nobody else */
+    aio_parker_destroy(&done.parker);
+}
+
+static void
+no_nudge_is_lost(void)
+{
+    enum { ROUNDS = 5000 };
+    for (int i = 0; i < SPIN_TIMES_COUNT; i++) {
+        Work work;
+        Done done = {.left = 0};
+        uint32_t random_state = 71;
+        CHECK(aio_parker_init(&done.parker) == 0);
+        start_work_with_nudges(&work, 2, SPIN_TIMES[i], finish_when_nudged, &done);
+        wait_until_parked(&work, 2); /* from then on there are consumers to name */
+        for (int round = 0; round < ROUNDS; round++) {
+            /* Find it on its way back, spinning, about to park, parked. */
+            dawdle(&random_state, round % 4 == 0 ? 60000 : 2000);
+            atomic_store(&done.left, 1);
+            aio_taskqueue_nudge(&work.queue, work.workers[round % 3 == 0].consumer);
+            wait_until_done(&done);
+            CHECK(done.last_worker == (round % 3 == 0));
+        }
+        end_work(&work);
+        aio_parker_destroy(&done.parker);
+    }
+}
+
+typedef struct Lonely {
+    AioTaskQueue queue;
+    AioConsumer consumer;
+    Done done;
+    AioPopResult result;
+} Lonely;
+
+static void *
+pop_once(void *raw)
+{
+    Lonely *lonely = raw;
+    lonely->result = result_of_pop(&lonely->queue, &lonely->consumer);
+    return NULL;
+}
+
+static void
+a_nudge_ends_the_spinning(void)
+{
+    Lonely lonely;
+    int spinning;
+    CHECK(aio_taskqueue_init(&lonely.queue, LONG_NS * 10) == 0); /* above the watchdog's */
+    CHECK(aio_consumer_init(&lonely.consumer) == 0);
+    lonely.queue.max_spinning = 1; /* on a single processor, too */
+    pthread_t thread = start_thread(pop_once, &lonely);
+    do {
+        sched_yield();
+        pthread_mutex_lock(&lonely.queue.lock);
+        spinning = lonely.queue.spinning;
+        pthread_mutex_unlock(&lonely.queue.lock);
+    } while (spinning == 0);
+    aio_taskqueue_nudge(&lonely.queue, &lonely.consumer);
+    join_thread(thread);
+    CHECK(lonely.result == AIO_POP_NUDGED);
+    CHECK(lonely.queue.spinning == 0);
+    aio_consumer_destroy(&lonely.consumer);
+    aio_taskqueue_destroy(&lonely.queue);
+}
+
+enum { AWAITED_NUDGES = 5000 };
+
+static void *
+await_nudges(void *raw)
+{
+    Lonely *lonely = raw;
+    for (int i = 0; i < AWAITED_NUDGES; i++) {
+        aio_taskqueue_await_nudge(&lonely->queue, &lonely->consumer);
+        Task finisher = new_task(NULL, &lonely->done);
+        finish(&finisher, i);
+    }
+    return NULL;
+}
+
+static void
+no_awaited_nudge_is_lost_whatever_is_in_the_queue(void)
+{
+    Lonely lonely = {.done = {.left = 0}};
+    AioTaskNode node;
+    uint32_t random_state = 73;
+    CHECK(aio_taskqueue_init(&lonely.queue, 0) == 0);
+    CHECK(aio_consumer_init(&lonely.consumer) == 0);
+    CHECK(aio_parker_init(&lonely.done.parker) == 0);
+    aio_task_node_init(&node);
+    pthread_t thread = start_thread(await_nudges, &lonely);
+    for (int i = 0; i < AWAITED_NUDGES; i++) {
+        dawdle(&random_state, i % 4 == 0 ? 60000 : 2000);
+        if (i == AWAITED_NUDGES / 3) {
+            CHECK(aio_taskqueue_push(&lonely.queue, &node));
+        }
+        if (i == AWAITED_NUDGES * 2 / 3) {
+            aio_taskqueue_close(&lonely.queue);
+        }
+        atomic_store(&lonely.done.left, 1);
+        aio_taskqueue_nudge(&lonely.queue, &lonely.consumer);
+        wait_until_done(&lonely.done);
+        CHECK(lonely.done.last_worker == i); /* one end of the wait for one nudge */
+    }
+    join_thread(thread);
+    CHECK(aio_taskqueue_try_pop(&lonely.queue) == &node);
+    aio_parker_destroy(&lonely.done.parker);
+    aio_consumer_destroy(&lonely.consumer);
+    aio_taskqueue_destroy(&lonely.queue);
+}
+
+/* Somebody who nudges everybody all the time. */
+typedef struct Nuisance {
+    Work *work;
+    _Atomic bool ends;
+    _Atomic int felt;
+} Nuisance;
+
+static void
+count_nuisance(Worker *worker)
+{
+    Nuisance *nuisance = worker->work->nudge_context;
+    atomic_fetch_add_explicit(&nuisance->felt, 1, memory_order_relaxed);
+}
+
+static void *
+nudge_without_end(void *raw)
+{
+    Nuisance *nuisance = raw;
+    Work *work = nuisance->work;
+    uint32_t random_state = 79;
+    while (!atomic_load(&nuisance->ends)) {
+        const uint32_t chosen = next_random(&random_state) % (uint32_t)work->worker_count;
+        aio_taskqueue_nudge(&work->queue, work->workers[chosen].consumer);
+        dawdle(&random_state, 3000);
+    }
+    return NULL;
+}
+
+static void
+nudges_take_nobodys_wake_up(void)
+{
+    enum { ROUNDS = 1000 };
+    for (int i = 0; i < SPIN_TIMES_COUNT; i++) {
+        Work work;
+        Task tasks[MAX_WORKERS];
+        Group group = {.done = {.left = 0}};
+        Nuisance nuisance = {.work = &work};
+        uint32_t random_state = 83;
+        CHECK(aio_parker_init(&group.done.parker) == 0);
+        barrier_init(&group.all_running, MAX_WORKERS);
+        start_work_with_nudges(&work, MAX_WORKERS, SPIN_TIMES[i], count_nuisance, &nuisance);
+        wait_until_parked(&work, MAX_WORKERS);
+        pthread_t thread = start_thread(nudge_without_end, &nuisance);
+        for (int round = 0; round < ROUNDS; round++) {
+            atomic_store(&group.done.left, MAX_WORKERS);
+            for (int j = 0; j < MAX_WORKERS; j++) {
+                push_new(&work, &tasks[j], meet, &group);
+                dawdle(&random_state, round % 2 == 0 ? 0 : 3000);
+            }
+            wait_until_done(&group.done); /* one worker too few, and they wait for ever */
+            dawdle(&random_state, round % 3 == 0 ? 30000 : 0);
+        }
+        atomic_store(&nuisance.ends, true);
+        join_thread(thread); /* before there are no more consumers */
+        end_work(&work);
+        EXPECT_MET(atomic_load(&nuisance.felt) > 0);
+        barrier_destroy(&group.all_running);
+        aio_parker_destroy(&group.done.parker);
+    }
+}
+
+/* What keeps a nudged worker busy until a task that came meanwhile has run. */
+typedef struct Errand {
+    Barrier left;
+    Barrier back;
+} Errand;
+
+static void
+run_errand(Worker *worker)
+{
+    Errand *errand = worker->work->nudge_context;
+    barrier_wait(&errand->left);
+    barrier_wait(&errand->back);
+}
+
+static void
+a_nudged_worker_may_be_busy_while_another_takes_the_task(void)
+{
+    Work work;
+    Task task;
+    Errand errand;
+    Done done = {.left = 0};
+    CHECK(aio_parker_init(&done.parker) == 0);
+    barrier_init(&errand.left, 2);
+    barrier_init(&errand.back, 2);
+    start_work_with_nudges(&work, 2, 0, run_errand, &errand);
+    for (int round = 0; round < 500; round++) {
+        wait_until_parked(&work, 2);
+        aio_taskqueue_nudge(&work.queue, work.workers[round % 2].consumer);
+        if (round % 4 < 2) {
+            barrier_wait(&errand.left);
+        }
+        atomic_store(&done.left, 1);
+        push_new(&work, &task, finish, &done);
+        wait_until_done(&done);
+        if (round % 4 < 2) {
+            CHECK(done.last_worker != round % 2);
+        }
+        else {
+            barrier_wait(&errand.left); /* it may have taken the task before that */
+        }
+        barrier_wait(&errand.back);
+    }
+    end_work(&work);
+    barrier_destroy(&errand.back);
+    barrier_destroy(&errand.left);
+    aio_parker_destroy(&done.parker);
+}
+
+/* ---- pushes, nudges and a close, all at once ------------------------------ */
+
+enum { HUSTLE_SIDE = 3, HUSTLE_TASKS = 300, HUSTLE_LETTERS = 150 };
+
+typedef struct Hustle Hustle;
+
+/* A worker that has a letter box besides: whoever puts something in nudges it. */
+typedef struct Addressee {
+    Hustle *hustle;
+    pthread_t thread;
+    AioConsumer consumer; /* outlives the thread, as it may be nudged until the end */
+    _Atomic int letters;
+    uint32_t random_state;
+    int nudged; /* how often its wait ended so; after its end */
+    int pops;
+} Addressee;
+
+struct Hustle {
+    AioTaskQueue queue;
+    Barrier start;
+    _Atomic bool ends; /* nobody writes any more; told by a last nudge */
+    Addressee addressees[HUSTLE_SIDE];
+};
+
+typedef struct Hustler {
+    Hustle *hustle;
+    pthread_t thread;
+    uint32_t random_state;
+    int pushed;
+    Task tasks[HUSTLE_TASKS];
+} Hustler;
+
+static void
+read_letters(Addressee *addressee)
+{
+    addressee->nudged++;
+    atomic_store(&addressee->letters, 0);
+}
+
+static void *
+work_and_read(void *raw)
+{
+    Addressee *addressee = raw;
+    AioTaskQueue *queue = &addressee->hustle->queue;
+    AioTaskNode *node;
+    barrier_wait(&addressee->hustle->start);
+    for (;;) {
+        switch (aio_taskqueue_pop(queue, &addressee->consumer, &node)) {
+        case AIO_POP_TASK:
+            ((Task *)node)->pops++;
+            addressee->pops++;
+            dawdle(&addressee->random_state, 500);
+            continue;
+        case AIO_POP_NUDGED:
+            read_letters(addressee);
+            if (next_random(&addressee->random_state) % 8 != 0) {
+                continue;
+            }
+            break; /* for now it has no eye for tasks */
+        case AIO_POP_CLOSED:
+            break;
+        }
+        if (atomic_load(&addressee->hustle->ends)) {
+            /* Tasks may be left, if it was a nudge. */
+            while ((node = aio_taskqueue_try_pop(queue)) != NULL) {
+                ((Task *)node)->pops++;
+                addressee->pops++;
+            }
+            return NULL;
+        }
+        aio_taskqueue_await_nudge(queue, &addressee->consumer);
+        read_letters(addressee);
+    }
+}
+
+static void *
+push_tasks(void *raw)
+{
+    Hustler *hustler = raw;
+    barrier_wait(&hustler->hustle->start);
+    for (int i = 0; i < HUSTLE_TASKS; i++) {
+        Task *task = &hustler->tasks[i];
+        *task = new_task(NULL, NULL);
+        aio_task_node_init(&task->node);
+        if (!aio_taskqueue_push(&hustler->hustle->queue, &task->node)) {
+            break;
+        }
+        hustler->pushed++;
+        dawdle(&hustler->random_state, i % 16 == 0 ? 20000 : 200);
+    }
+    return NULL;
+}
+
+static void *
+write_letters(void *raw)
+{
+    Hustler *hustler = raw;
+    Hustle *hustle = hustler->hustle;
+    barrier_wait(&hustle->start);
+    for (int i = 0; i < HUSTLE_LETTERS; i++) {
+        const uint32_t chosen = next_random(&hustler->random_state) % HUSTLE_SIDE;
+        Addressee *addressee = &hustle->addressees[chosen];
+        atomic_fetch_add(&addressee->letters, 1);
+        aio_taskqueue_nudge(&hustle->queue, &addressee->consumer);
+        if (i % 4 == 0) {
+            while (atomic_load(&addressee->letters) > 0) {
+                sched_yield(); /* a lost nudge would keep us here */
+            }
+        }
+        dawdle(&hustler->random_state, 2000);
+    }
+    return NULL;
+}
+
+static void
+start_hustler(Hustler *hustler, Hustle *hustle, void *(*entry)(void *), uint32_t seed)
+{
+    hustler->hustle = hustle;
+    hustler->random_state = seed;
+    hustler->thread = start_thread(entry, hustler);
+}
+
+static void
+run_hustle(int64_t spin_ns, uint32_t seed)
+{
+    Hustle *hustle = calloc(1, sizeof *hustle);
+    Hustler *pushers = calloc(HUSTLE_SIDE, sizeof *pushers);
+    Hustler *writers = calloc(HUSTLE_SIDE, sizeof *writers);
+    uint32_t random_state = seed;
+    int pushed = 0, popped = 0, nudged = 0;
+    CHECK(hustle != NULL && pushers != NULL && writers != NULL);
+    CHECK(aio_taskqueue_init(&hustle->queue, spin_ns) == 0);
+    barrier_init(&hustle->start, 3 * HUSTLE_SIDE + 1);
+    for (int i = 0; i < HUSTLE_SIDE; i++) {
+        Addressee *addressee = &hustle->addressees[i];
+        CHECK(aio_consumer_init(&addressee->consumer) == 0);
+        addressee->hustle = hustle;
+        addressee->random_state = next_random(&random_state);
+    }
+    for (int i = 0; i < HUSTLE_SIDE; i++) {
+        Addressee *addressee = &hustle->addressees[i];
+        addressee->thread = start_thread(work_and_read, addressee);
+        start_hustler(&pushers[i], hustle, push_tasks, next_random(&random_state));
+        start_hustler(&writers[i], hustle, write_letters, next_random(&random_state));
+    }
+    barrier_wait(&hustle->start);
+    dawdle(&random_state, 300000);
+    aio_taskqueue_close(&hustle->queue);
+    for (int i = 0; i < HUSTLE_SIDE; i++) {
+        join_thread(pushers[i].thread);
+        join_thread(writers[i].thread);
+    }
+    atomic_store(&hustle->ends, true);
+    for (int i = 0; i < HUSTLE_SIDE; i++) {
+        aio_taskqueue_nudge(&hustle->queue, &hustle->addressees[i].consumer);
+    }
+    for (int i = 0; i < HUSTLE_SIDE; i++) {
+        Addressee *addressee = &hustle->addressees[i];
+        join_thread(addressee->thread);
+        CHECK(atomic_load(&addressee->letters) == 0);
+        CHECK(!aio_park_until(&addressee->consumer.parker, 0));
+        nudged += addressee->nudged;
+        popped += addressee->pops;
+        aio_consumer_destroy(&addressee->consumer);
+    }
+    CHECK(nudged <= HUSTLE_SIDE * (HUSTLE_LETTERS + 1));
+    for (int i = 0; i < HUSTLE_SIDE; i++) {
+        pushed += pushers[i].pushed;
+        for (int j = 0; j < HUSTLE_TASKS; j++) {
+            CHECK(pushers[i].tasks[j].pops == (j < pushers[i].pushed));
+        }
+    }
+    CHECK(popped == pushed);
+    CHECK(atomic_load(&hustle->queue.length) == 0);
+    CHECK(hustle->queue.waking == 0);
+    CHECK(hustle->queue.spinning == 0);
+    CHECK(aio_list_is_empty(&hustle->queue.idle));
+    barrier_destroy(&hustle->start);
+    aio_taskqueue_destroy(&hustle->queue);
+    free(writers);
+    free(pushers);
+    free(hustle);
+}
+
+static void
+every_nudge_is_felt_and_every_task_popped_amid_pushes_nudges_and_a_close(void)
+{
+    for (int round = 0; round < 100; round++) {
+        run_hustle(SPIN_TIMES[round % SPIN_TIMES_COUNT], (uint32_t)round + 1);
+    }
+}
+
 int
 main(void)
 {
@@ -563,6 +1140,10 @@ main(void)
     RUN(try_pop_from_an_empty_queue_returns_at_once);
     RUN(remove_takes_out_a_queued_task_and_no_other);
     RUN(a_closed_queue_refuses_pushes_and_is_still_emptied);
+    RUN(nudges_that_come_before_the_wait_end_it_together);
+    RUN(a_task_comes_before_a_nudge_and_that_before_the_closing);
+    RUN(awaiting_a_nudge_leaves_tasks_and_the_closing_alone);
+    RUN(a_push_does_not_count_on_whom_a_nudge_woke);
     RUN(an_idle_worker_spins_for_a_moment_only);
     RUN(close_wakes_every_parked_worker);
     RUN(the_worker_that_fell_idle_last_is_woken_first);
@@ -571,5 +1152,12 @@ main(void)
     RUN(a_removed_task_takes_nobodys_wake_up);
     RUN(each_task_is_popped_or_removed_or_refused_exactly_once);
     RUN(with_one_worker_each_pushers_tasks_come_in_order);
+    RUN(a_nudge_wakes_the_one_it_is_for);
+    RUN(no_nudge_is_lost);
+    RUN(a_nudge_ends_the_spinning);
+    RUN(no_awaited_nudge_is_lost_whatever_is_in_the_queue);
+    RUN(nudges_take_nobodys_wake_up);
+    RUN(a_nudged_worker_may_be_busy_while_another_takes_the_task);
+    RUN(every_nudge_is_felt_and_every_task_popped_amid_pushes_nudges_and_a_close);
     return 0;
 }
