@@ -531,7 +531,7 @@ sleep_or_give_up(Actor *actor, Sleeper *sleeper)
 {
     switch (next_random(&actor->random_state) % 6) {
     case 0:
-        dawdle(&actor->random_state, 300);
+        dawdle(&actor->random_state, 2000);
         break;
     case 1: {
         const int64_t patience_ns = next_random(&actor->random_state) % 30000;
