@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # type checkers know the name; importing it would load ty
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._core import Shared
     from .errors import (
         AioInterpretersError,
         BrokenRunner,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         RemoteTraceback,
         RunnerError,
     )
+    from .queues import Queue, QueueEmpty, QueueFull, QueueShutDown
     from .runner import Runner, get_module_info
     from .types import Shareable
 
@@ -31,10 +33,15 @@ __all__ = (
     "BrokenRunner",
     "InterpreterError",
     "NotShareableError",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
     "RemoteTraceback",
     "Runner",
     "RunnerError",
     "Shareable",
+    "Shared",
     "get_module_info",
 )
 
@@ -43,10 +50,15 @@ _MODULES = {
     "BrokenRunner": "errors",
     "InterpreterError": "errors",
     "NotShareableError": "errors",
+    "Queue": "queues",
+    "QueueEmpty": "queues",
+    "QueueFull": "queues",
+    "QueueShutDown": "queues",
     "RemoteTraceback": "errors",
     "Runner": "runner",
     "RunnerError": "errors",
     "Shareable": "types",
+    "Shared": "_core",
     "get_module_info": "runner",
 }
 

@@ -23,14 +23,22 @@ WORKER_NAME = "__mp_main__"
 type MainInfo = tuple[str, str] | None
 
 _info: MainInfo = None
+_described: tuple[ModuleType | None, MainInfo] | None = None
 _is_loading = False
 
 
 def describe() -> MainInfo:
     """Tell how this program's main module can be loaded in a worker."""
+    global _described
     if _info is not None:  # in a worker: the same as in the program
         return _info
     main = sys.modules.get("__main__")
+    if _described is None or _described[0] is not main:
+        _described = (main, _describe(main))
+    return _described[1]
+
+
+def _describe(main: ModuleType | None) -> MainInfo:
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name != "__main__":
         return ("module", spec.name)

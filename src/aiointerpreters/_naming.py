@@ -14,11 +14,16 @@ from ._finding import FunctionName
 from .errors import RunnerError
 
 
-def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None:
-    """Tell how a worker finds ``function``; None if it must be pickled with every call.
+def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | object | None:
+    """Tell how a worker gets hold of ``function``.
 
-    A ready :data:`FunctionName` is taken as it is. Raises RunnerError for what a worker can't find:
-    lambdas, functions inside functions, functions of a REPL, and coroutine functions.
+    Returns:
+        Its name; or, if it has none that leads to it, a :class:`Shared` value that arrives as the
+        function; or None if it must be pickled with every call.
+
+    Raises RunnerError for coroutine functions; and, where cloudpickle is not installed, for
+    lambdas, functions inside functions and functions of a REPL. A ready :data:`FunctionName` is
+    taken as it is.
     """
     if type(function) is tuple:
         return _checked(function)
@@ -33,20 +38,35 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | None
     if isinstance(module, str) and isinstance(name, str) and "<" not in name:
         if module in _main.NAMES:
             module = "__main__"
-        if _is_found(module, name, function):
-            if module == "__main__" and _main.describe() is None:
-                raise RunnerError(
-                    f"{_display(function)} is defined in __main__, which has no file that a worker "
-                    "could load (a REPL, a notebook or python -c): put it in a module"
-                )
-            return ("module", module, name)
-    if isinstance(function, FunctionType):
-        raise _not_importable(function)
-    if isinstance(function, MethodType) and isinstance(function.__self__, (type, ModuleType)):
-        raise _not_importable(function)
-    if isinstance(function, (type, BuiltinFunctionType)) and not hasattr(function, "__self__"):
-        raise _not_importable(function)
+        if is_found(module, name, function):
+            if module != "__main__" or _main.describe() is not None:
+                return ("module", module, name)
+            return _by_value(
+                function,
+                "is defined in __main__, which has no file that a worker could load (a REPL, a "
+                "notebook or python -c): put it in a module",
+            )
+    if (
+        isinstance(function, FunctionType)
+        or (isinstance(function, MethodType) and isinstance(function.__self__, type | ModuleType))
+        or (isinstance(function, type | BuiltinFunctionType) and not hasattr(function, "__self__"))
+    ):
+        return _by_value(function, _why_not_importable(function))
     return None
+
+
+def _by_value(function: Callable[..., Any], why_not_by_name: str) -> object:
+    from . import _by_value
+
+    try:
+        return _by_value.share(function)
+    except ImportError:
+        hint = "or install aiointerpreters[cloudpickle], to send it by value"
+        raise RunnerError(f"{_display(function)} {why_not_by_name}, {hint}") from None
+    except Exception as error:
+        raise RunnerError(
+            f"{_display(function)} {why_not_by_name}; and it can't be sent by value: {error}"
+        ) from error
 
 
 def _place(function: Any) -> tuple[Any, Any]:
@@ -65,7 +85,7 @@ def _checked(name: tuple[Any, ...]) -> FunctionName:
     raise RunnerError(f"{name!r} names no function: get_module_info() gives such tuples")
 
 
-def _is_found(module: str, name: str, function: object) -> bool:
+def is_found(module: str, name: str, function: object) -> bool:
     """Whether that name leads to that very function here."""
     found: Any = sys.modules.get(module)
     for part in name.split("."):
@@ -80,15 +100,13 @@ def _display(function: object) -> str:
     return f"{module}.{name}" if name and module else repr(function)
 
 
-def _not_importable(function: Any) -> RunnerError:
+def _why_not_importable(function: Any) -> str:
     name = getattr(function, "__qualname__", "")
     if name.endswith("<lambda>"):
-        why = "is a lambda: write it as a function at the top level of a module"
-    elif "<locals>" in name:
-        why = "is defined inside another function: move it to the top level of its module"
-    else:
-        why = (
-            "cannot be found under that name, where a worker would look for it: "
-            "pass the object that its module's top level holds"
-        )
-    return RunnerError(f"{_display(function)} {why}")
+        return "is a lambda: write it as a function at the top level of a module"
+    if "<locals>" in name:
+        return "is defined inside another function: move it to the top level of its module"
+    return (
+        "cannot be found under that name, where a worker would look for it: "
+        "pass the object that its module's top level holds"
+    )

@@ -4,13 +4,22 @@ The main script's module is ``__main__`` in the program and ``__mp_main__`` in a
 may name either, on either side.
 """
 
+import functools
+import importlib
 import io
 import pickle
-from typing import Any
+from collections import ChainMap
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 from . import _core, _finding, _main
 
 PROTOCOL = 5
+HINT = "aiointerpreters[cloudpickle], installed, sends functions and classes by value"
+
+
+class _Pickler(pickle.Pickler):
+    pass
 
 
 class _Unpickler(pickle.Unpickler):
@@ -20,18 +29,87 @@ class _Unpickler(pickle.Unpickler):
         return _finding.resolve("module", module_name, global_name)
 
 
-def dumps(value: object) -> bytes:
-    """Pickle ``value``. Raises what pickle or the value's own methods raise."""
-    return pickle.dumps(value, PROTOCOL)
+@functools.cache
+def _cloud_pickler() -> type[pickle.Pickler]:
+    """Return cloudpickle's pickler. Raises ImportError where it is not installed."""
+    cloudpickle: Any = importlib.import_module("cloudpickle")  # it has no types
+
+    class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
+        # It would send the contents of an open file as if they were the file.
+        dispatch_table: ClassVar = ChainMap(
+            *(
+                {kind: reduce for kind, reduce in table.items() if kind is not io.TextIOWrapper}
+                for table in cloudpickle.Pickler.dispatch_table.maps
+            )
+        )
+
+    return CloudPickler
 
 
-def loads(data: bytes) -> Any:
+def dumps(value: object, parcel: _core.Parcel | None = None) -> bytes:
+    """Pickle ``value``; what goes beside the pickle goes to ``parcel``, if there is one.
+
+    Functions and classes that pickle can't find by name are sent by value, where cloudpickle is
+    installed.
+
+    Raises what pickle or the value's own methods raise.
+    """
+    try:
+        data = _dump(_Pickler, value, parcel)
+    except (pickle.PicklingError, AttributeError) as error:
+        try:
+            return dumps_by_value(value, parcel)
+        except ImportError:
+            raise pickle.PicklingError(f"{error} ({HINT})") from None
+        except Exception:
+            raise error from None
+    if b"__main__" in data and _main.describe() is None:
+        try:
+            return dumps_by_value(value, parcel)
+        except ImportError:
+            raise pickle.PicklingError(
+                "it refers to __main__, which has no file that a worker could load (a REPL, a "
+                f"notebook or python -c): put that into a module ({HINT})"
+            ) from None
+    return data
+
+
+def dumps_by_value(value: object, parcel: _core.Parcel | None) -> bytes:
+    """As dumps(), but with the code of functions and classes that no module holds.
+
+    Raises ImportError where cloudpickle is not installed, and what dumps() raises.
+    """
+    pickler = _cloud_pickler()
+    if parcel is not None:
+        parcel.clear()
+    return _dump(pickler, value, parcel)
+
+
+def _dump(kind: type[pickle.Pickler], value: object, parcel: _core.Parcel | None) -> bytes:
+    file = io.BytesIO()
+    if parcel is None:
+        kind(file, PROTOCOL).dump(value)
+    else:
+        pickler = kind(file, PROTOCOL, buffer_callback=parcel.add_buffer)
+        pickler.persistent_id = parcel.persistent_id  # type: ignore[method-assign]
+        pickler.dump(value)
+    return file.getvalue()
+
+
+def loads(
+    data: bytes, buffers: Iterable[Any] | None = None, objects: Sequence[Any] | None = None
+) -> Any:
     """Return the value of what :func:`dumps` made in another interpreter.
+
+    ``buffers`` and ``objects`` are what went beside the pickle.
 
     Raises what pickle or the value's own methods raise, but nothing that would end the program.
     """
+    unpickler = _Unpickler(io.BytesIO(data), buffers=buffers)
+    if objects is not None:
+        unpickler.persistent_load = objects.__getitem__  # type: ignore[method-assign]
     try:
-        return _Unpickler(io.BytesIO(data)).load()
+        return unpickler.load()
     except (Exception, KeyboardInterrupt, _core.Interrupted):
         raise
     except BaseException as error:

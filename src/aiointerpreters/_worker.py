@@ -35,3 +35,22 @@ def set_up(
     if initializer is not None:
         function = resolve(*initializer) if isinstance(initializer, tuple) else initializer
         function(*initargs, **initkwargs)
+
+
+def release_views() -> None:
+    """At the end of this worker: release what it still sees of other interpreters' memory.
+
+    Its own memory may be in use elsewhere for long; what it uses itself, it needs no more. Two
+    workers that see each other's memory would wait for each other for ever.
+    """
+    import gc
+
+    from ._core import Memory
+
+    for found in gc.get_objects():
+        if type(found) is memoryview:
+            try:
+                if isinstance(found.obj, Memory):
+                    found.release()
+            except (ValueError, BufferError):  # released already; or it is exported in turn
+                pass

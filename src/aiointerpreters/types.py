@@ -2,6 +2,8 @@
 
 import sys
 
+from .queues import Queue as _Queue
+
 __all__ = ("Shareable",)
 
 if sys.version_info >= (3, 14):
@@ -14,5 +16,14 @@ else:
 
 #: The values that cross between interpreters fastest. Any other that can be pickled crosses too.
 type Shareable = (
-    str | bytes | int | float | bool | None | tuple[Shareable, ...] | Queue | memoryview
+    str
+    | bytes
+    | int
+    | float
+    | bool
+    | None
+    | tuple[Shareable, ...]
+    | Queue
+    | _Queue[Shareable]
+    | memoryview
 )

@@ -31,7 +31,10 @@
 #include "core/clock.h"
 #include "core/platform.h"
 #include "core/thread.h"
+#include "copier.h"
+#include "future.h"
 #include "pool.h"
+#include "queue.h"
 #include "task.h"
 
 /* How long after the submit poll() waits at most: what a sleep and wake-up would cost. */
@@ -46,6 +49,7 @@ enum { SPINS_BETWEEN_CLOCK_READS = 32 };
 typedef struct AioNotice {
     AioMail mail; /* first: a notice is a mail */
     AioPendingWaiter waiter;
+    AioPending *pending; /* one of the pool's: what it waits for */
 } AioNotice;
 
 /* ---- channel and mail: any thread, no GIL needed ------------------------- */
@@ -84,17 +88,30 @@ aio_channel_release(AioChannel *channel)
     }
 }
 
-/* Free a mail that has no future any more. */
+/* Free a mail that has no future any more, and was not delivered. */
 static void
 mail_free(AioMail *mail)
 {
     assert(mail->owner_future == NULL);
-    if (mail->kind == AIO_MAIL_TASK) {
+    switch (mail->kind) {
+    case AIO_MAIL_TASK:
         aio_task_free(aio_task_of_mail(mail));
-    }
-    else {
+        break;
+    case AIO_MAIL_QUEUE:
+        aio_queue_wait_end(mail, false);
+        break;
+    default:
         free((AioNotice *)mail);
+        break;
     }
+}
+
+void
+aio_mail_init(AioMail *mail)
+{
+    mail->owner_future = NULL;
+    mail->owner_slot = NULL;
+    aio_list_node_init(&mail->in_flight);
 }
 
 void
@@ -129,14 +146,33 @@ aio_bridge_adopt(AioBridge *bridge, AioMail *mail, AioMailKind kind, PyObject *f
     mail->kind = kind;
     mail->channel = channel_acquire(bridge->channel);
     mail->owner_future = Py_XNewRef(future);
+    mail->owner_slot = NULL;
     aio_list_append(&bridge->in_flight, &mail->in_flight);
+}
+
+void
+aio_bridge_expect_again(AioBridge *bridge, AioMail *mail)
+{
+    mail->channel = channel_acquire(bridge->channel);
 }
 
 void
 aio_mail_let_go(AioMail *mail)
 {
+    aio_future_unbind(mail);
     aio_list_unlink(&mail->in_flight);
     Py_CLEAR(mail->owner_future);
+}
+
+void
+aio_mail_cancelled(AioMail *mail)
+{
+    if (mail->kind == AIO_MAIL_TASK) {
+        aio_task_abandon(aio_task_of_mail(mail));
+    }
+    else {
+        aio_queue_wait_abandon(mail);
+    }
 }
 
 void
@@ -147,7 +183,7 @@ aio_mail_abandon(AioMail *mail)
 }
 
 static AioNotice *
-notice_new(AioBridge *bridge, AioMailKind kind, PyObject *future)
+notice_new(AioBridge *bridge, AioMailKind kind, AioPending *pending, PyObject *future)
 {
     AioNotice *notice = malloc(sizeof *notice);
     if (notice == NULL) {
@@ -156,6 +192,7 @@ notice_new(AioBridge *bridge, AioMailKind kind, PyObject *future)
     }
     aio_bridge_adopt(bridge, &notice->mail, kind, future);
     notice->waiter.notify = post_notice;
+    notice->pending = pending;
     return notice;
 }
 
@@ -170,7 +207,7 @@ notice_take_back(AioNotice *notice)
 int
 aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future)
 {
-    AioNotice *notice = notice_new(bridge, AIO_MAIL_NOTICE, future);
+    AioNotice *notice = notice_new(bridge, AIO_MAIL_NOTICE, pending, future);
     if (notice == NULL) {
         return -1;
     }
@@ -184,7 +221,7 @@ aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future)
 static int
 watch_end(AioBridge *bridge)
 {
-    AioNotice *notice = notice_new(bridge, AIO_MAIL_ENDED, NULL);
+    AioNotice *notice = notice_new(bridge, AIO_MAIL_ENDED, &bridge->pool->threads, NULL);
     if (notice == NULL) {
         return -1;
     }
@@ -246,6 +283,23 @@ remove_reader(AioState *state, AioBridge *bridge)
     Py_XDECREF(fd);
 }
 
+/* A notice that all is done, but for results that are still being copied: it waits for
+ * these as well. */
+static bool
+is_premature(AioBridge *bridge, AioNotice *notice)
+{
+    if (bridge->channel == NULL || notice->pending != &bridge->pool->unfinished ||
+        !aio_copier_is_busy(bridge)) {
+        return false;
+    }
+    aio_bridge_expect_again(bridge, &notice->mail);
+    if (aio_pending_wait(notice->pending, &notice->waiter)) {
+        aio_channel_release(notice->mail.channel);
+        return false;
+    }
+    return true;
+}
+
 /* Deliver all that is in the mailbox of an open bridge. */
 static void
 deliver_all(AioBridge *bridge)
@@ -256,31 +310,45 @@ deliver_all(AioBridge *bridge)
     /* Settling futures can run Python code, which may close this very bridge:
      * what has been taken is delivered all the same. */
     Py_INCREF(bridge);
-    bool has_ended = false;
+    size_t copied = 0;
     while (node != NULL) {
         AioMail *mail = aio_container_of(node, AioMail, node);
         node = node->next;
         switch (mail->kind) {
         case AIO_MAIL_TASK:
-            aio_task_deliver(state, aio_task_of_mail(mail));
+            if (!aio_copier_defers(state, bridge, aio_task_of_mail(mail), &copied)) {
+                aio_task_deliver(state, aio_task_of_mail(mail));
+            }
             break;
-        case AIO_MAIL_NOTICE:
-            settle_notice(state, mail->owner_future);
+        case AIO_MAIL_QUEUE: {
+            PyObject *future = Py_XNewRef(mail->owner_future);
             aio_mail_let_go(mail);
-            mail_free(mail);
+            settle_notice(state, future);
+            aio_queue_wait_end(mail, future != NULL);
+            Py_XDECREF(future);
+            break;
+        }
+        case AIO_MAIL_NOTICE:
+            if (!is_premature(bridge, (AioNotice *)mail)) {
+                settle_notice(state, mail->owner_future);
+                aio_mail_let_go(mail);
+                mail_free(mail);
+            }
             break;
         case AIO_MAIL_ENDED:
             bridge->ended = NULL;
             aio_mail_let_go(mail);
             mail_free(mail);
-            has_ended = true;
+            bridge->pool_has_ended = true;
             break;
         }
     }
-    if (has_ended) {
+    aio_copier_start(bridge);
+    if (bridge->pool_has_ended && !aio_copier_is_busy(bridge)) {
         end_waits(state, bridge);
         aio_bridge_close(bridge);
     }
+    aio_home_settle(state->home);
     Py_DECREF(bridge);
 }
 
@@ -377,6 +445,11 @@ aio_bridge_close(AioBridge *bridge)
     if (channel == NULL) {
         return;
     }
+    if (bridge->home != NULL) { /* before the channel goes, which is rung */
+        aio_home_unlisten(bridge->home, &bridge->listener);
+        aio_home_release(bridge->home);
+        bridge->home = NULL;
+    }
     remove_reader(aio_state_of_module(bridge->module), bridge);
     bridge->channel = NULL;
     /* In a forked child a lock may be held by a thread that does not exist there. */
@@ -387,10 +460,10 @@ aio_bridge_close(AioBridge *bridge)
     bridge->ended = NULL; /* else it is in the mailbox, or about to be */
     while ((link = aio_list_pop_first(&bridge->in_flight)) != NULL) {
         AioMail *mail = aio_container_of(link, AioMail, in_flight);
-        if (mail->kind == AIO_MAIL_TASK) {
-            aio_task_unbind(aio_task_of_mail(mail));
+        aio_mail_let_go(mail);
+        if (mail->kind == AIO_MAIL_QUEUE) {
+            aio_queue_wait_abandon(mail);
         }
-        Py_CLEAR(mail->owner_future);
     }
     for (AioMailNode *node = aio_mailbox_close(&channel->mailbox); node != NULL;) {
         AioMail *mail = aio_container_of(node, AioMail, node);
@@ -398,9 +471,32 @@ aio_bridge_close(AioBridge *bridge)
         mail_free(mail);
     }
     aio_channel_release(channel);
-    aio_pool_release(bridge->pool);
-    bridge->pool = NULL;
+    if (bridge->pool != NULL) {
+        aio_pool_release(bridge->pool);
+        bridge->pool = NULL;
+    }
     Py_CLEAR(bridge->loop);
+}
+
+static void
+ring_bridge(AioListener *listener)
+{
+    aio_wake_signal(&aio_container_of(listener, AioBridge, listener)->channel->wake);
+}
+
+/* Let the loop settle what other interpreters give back. 0, or -1 with an exception set. */
+static int
+listen_for_returns(AioState *state, AioBridge *bridge)
+{
+    AioHome *home = aio_state_home(state);
+    if (home == NULL) {
+        return -1;
+    }
+    aio_counted_acquire(&home->counted);
+    bridge->home = home;
+    bridge->listener.ring = ring_bridge;
+    aio_home_listen(home, &bridge->listener);
+    return 0;
 }
 
 AioBridge *
@@ -415,6 +511,9 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
         return NULL;
     }
     aio_list_init(&bridge->in_flight);
+    aio_list_init(&bridge->to_copy);
+    bridge->pool_has_ended = false;
+    bridge->home = NULL;
     bridge->has_reader = false;
     bridge->is_polling = false;
     bridge->may_poll = aio_cpu_count() > 1; /* on one, it keeps the worker from working */
@@ -423,14 +522,13 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     bridge->expected_at = 0;
     bridge->module = Py_NewRef(module);
     bridge->loop = Py_NewRef(loop);
-    bridge->pool = NULL;
+    bridge->pool = pool == NULL ? NULL : aio_pool_acquire(pool);
     bridge->ended = NULL;
     bridge->channel = channel_new();
     PyObject_GC_Track(bridge);
     if (bridge->channel == NULL) {
         goto done;
     }
-    bridge->pool = aio_pool_acquire(pool);
     fd = PyLong_FromLong(aio_wake_fd(&bridge->channel->wake));
     drain = PyObject_GetAttr((PyObject *)bridge, state->str_drain);
     if (fd == NULL || drain == NULL) {
@@ -441,7 +539,7 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
         goto done;
     }
     bridge->has_reader = true;
-    if (watch_end(bridge) < 0) {
+    if (listen_for_returns(state, bridge) < 0 || (pool != NULL && watch_end(bridge) < 0)) {
         goto done;
     }
     result = (AioBridge *)Py_NewRef(bridge);
@@ -450,6 +548,88 @@ done:
     Py_XDECREF(drain);
     Py_XDECREF(fd);
     Py_DECREF(bridge);
+    return result;
+}
+
+/* ---- a loop's bridge for queues ---- */
+
+PyObject *
+aio_running_loop(AioState *state, const char *what)
+{
+    PyObject *get_running_loop = aio_helper(state, AIO_HELPER_GET_RUNNING_LOOP);
+    PyObject *loop = get_running_loop == NULL ? NULL : PyObject_CallNoArgs(get_running_loop);
+    if (loop == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear();
+        aio_raise_runner_error(
+            state, "no event loop is running in this thread: call %s from a coroutine", what);
+    }
+    return loop;
+}
+
+/* The open bridge that is remembered for `loop`, a new reference; NULL if there is none,
+ * or with an exception set. */
+static AioBridge *
+remembered_bridge(AioState *state, PyObject *key, PyObject *loop)
+{
+    PyObject *reference = NULL, *bridge = NULL;
+    if (PyDict_GetItemRef(state->queue_bridges, key, &reference) == 1) {
+        if (PyWeakref_GetRef(reference, &bridge) == 1 &&
+            (((AioBridge *)bridge)->channel == NULL || ((AioBridge *)bridge)->loop != loop)) {
+            Py_CLEAR(bridge); /* of an earlier loop at the same address */
+        }
+        Py_DECREF(reference);
+    }
+    return (AioBridge *)bridge;
+}
+
+/* Forget the bridges that have gone with their loops. 0, or -1 with an exception set. */
+static int
+sweep_queue_bridges(AioState *state)
+{
+    PyObject *items = PyDict_Items(state->queue_bridges);
+    int result = items == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = PyList_GET_ITEM(items, i), *bridge;
+        const int alive = PyWeakref_GetRef(PyTuple_GET_ITEM(item, 1), &bridge);
+        Py_XDECREF(bridge);
+        if (alive == 0) {
+            result = PyDict_DelItem(state->queue_bridges, PyTuple_GET_ITEM(item, 0));
+        }
+    }
+    Py_XDECREF(items);
+    return result;
+}
+
+AioBridge *
+aio_bridge_for_queues(PyObject *module, PyObject *loop)
+{
+    AioState *state = aio_state_of_module(module);
+    PyObject *reference = NULL;
+    AioBridge *bridge = NULL, *result = NULL;
+    PyObject *key = PyLong_FromVoidPtr(loop);
+
+    if (key == NULL) {
+        return NULL;
+    }
+    result = remembered_bridge(state, key, loop);
+    if (result != NULL || PyErr_Occurred()) {
+        goto done;
+    }
+    if (sweep_queue_bridges(state) < 0 || (bridge = aio_bridge_new(module, loop, NULL)) == NULL) {
+        goto done;
+    }
+    /* The loop's reader keeps the bridge, so it goes with the loop. */
+    reference = PyWeakref_NewRef((PyObject *)bridge, NULL);
+    if (reference != NULL && PyDict_SetItem(state->queue_bridges, key, reference) == 0) {
+        result = (AioBridge *)Py_NewRef(bridge);
+    }
+    else {
+        aio_bridge_close(bridge);
+    }
+done:
+    Py_XDECREF(reference);
+    Py_XDECREF(bridge);
+    Py_DECREF(key);
     return result;
 }
 
@@ -482,6 +662,7 @@ bridge_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
     bridge_clear(self);
     Py_DECREF(((AioBridge *)self)->module);
     type->tp_free(self);
@@ -509,6 +690,6 @@ PyType_Spec aio_bridge_spec = {
     .name = "aiointerpreters._core.Bridge",
     .basicsize = sizeof(AioBridge),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+             Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_MANAGED_WEAKREF,
     .slots = bridge_slots,
 };

@@ -4,8 +4,9 @@
  *     aio_mail_post ──► channel: mailbox ──► Bridge.drain ──► futures
  *                         └── wake (fd) ──► loop's reader callback
  *
- * An AioMail is whatever ends in a future of a loop: a task, or the notice that
- * a pool has become idle or has ended. Its fields belong to two sides: the
+ * An AioMail is whatever ends in a future of a loop: a task, a wait for a queue, or the
+ * notice that a pool has become idle or has ended. A loop has a bridge for each pool that
+ * it uses, and one without a pool for its queues. Its fields belong to two sides: the
  * owner (the loop's thread, with the GIL of the interpreter that it runs in)
  * and whoever holds the mail. A mail that has been posted belongs to the loop.
  */
@@ -20,6 +21,7 @@
 #include "core/mailbox.h"
 #include "core/pending.h"
 #include "core/wake.h"
+#include "home.h"
 #include "state.h"
 
 struct AioNotice;
@@ -38,6 +40,7 @@ typedef struct AioChannel {
 
 typedef enum AioMailKind {
     AIO_MAIL_TASK,   /* an AioTask */
+    AIO_MAIL_QUEUE,  /* an AioQueueWait */
     AIO_MAIL_NOTICE, /* an AioNotice whose future waits for it */
     AIO_MAIL_ENDED,  /* an AioNotice for the bridge itself: the pool has ended */
 } AioMailKind;
@@ -50,7 +53,12 @@ typedef struct AioMail {
      * or let go; then the future is NULL and the link detached. */
     AioListNode in_flight;
     PyObject *owner_future;
+    /* Owner only: where the future keeps its pointer to this mail; NULL unbound. */
+    struct AioMail **owner_slot;
 } AioMail;
+
+/* For a mail that is nobody's yet. */
+void aio_mail_init(AioMail *mail);
 
 /* Post a mail to its loop and wake it. Takes the mail, from any thread, with or
  * without a GIL: if the loop is gone, the mail is freed here. */
@@ -64,9 +72,13 @@ typedef struct AioBridge {
     /* Until it is closed, then NULL: */
     PyObject *loop;          /* owned */
     AioChannel *channel;     /* a reference */
-    struct AioPool *pool;    /* a reference */
+    struct AioPool *pool;    /* a reference; NULL if the bridge is for queues */
     struct AioNotice *ended; /* waits for the pool's end; NULL also once that has come */
     AioList in_flight;       /* AioMail.in_flight */
+    AioListener listener;    /* of the interpreter's home: settles in the drain */
+    AioHome *home;           /* that home, a reference; NULL if not registered there */
+    AioList to_copy;         /* AioTask.copy_link: results to be copied, see copier.h */
+    bool pool_has_ended;     /* closed as soon as nothing is copied any more */
     bool has_reader;
     bool is_polling; /* poll() is on the loop's list of what to do next */
     /* Whether and how often polling paid lately: see bridge.c. */
@@ -80,8 +92,16 @@ extern PyType_Spec aio_bridge_spec;
 
 /* A new bridge from `pool` to `loop` (both borrowed), its reader registered there.
  * It closes itself when the pool ends; if that has ended already, it is closed
- * from the start. Called on the loop's thread. */
+ * from the start. Without a pool (NULL) it lives as long as the loop. Called on the
+ * loop's thread. */
 AioBridge *aio_bridge_new(PyObject *module, PyObject *loop, struct AioPool *pool);
+
+/* The loop's bridge for queues, made at first use; a new reference. */
+AioBridge *aio_bridge_for_queues(PyObject *module, PyObject *loop);
+
+/* The loop that runs in this thread, a new reference; NULL with RunnerError set that
+ * says who (`what`) wants to be called from a coroutine. */
+PyObject *aio_running_loop(AioState *state, const char *what);
 
 /* A task has just been submitted from the loop: if that is likely to pay, let the
  * loop look for its result before it sleeps. Clears its own errors. */
@@ -91,9 +111,16 @@ void aio_bridge_expect(AioState *state, AioBridge *bridge);
  * may be NULL. */
 void aio_bridge_adopt(AioBridge *bridge, AioMail *mail, AioMailKind kind, PyObject *future);
 
+/* A mail that has come, and is still in flight, is to be posted once more. */
+void aio_bridge_expect_again(AioBridge *bridge, AioMail *mail);
+
 /* Owner only: let go of the future, so that nothing will be delivered; the mail
  * itself stays with whoever holds it. */
 void aio_mail_let_go(AioMail *mail);
+
+/* Nobody waits for the mail's future any more: take back what it stands for, or leave
+ * it to come. Owner only. */
+void aio_mail_cancelled(AioMail *mail);
 
 /* Undo aio_bridge_adopt() for a mail that will not be posted. Owner only. */
 void aio_mail_abandon(AioMail *mail);

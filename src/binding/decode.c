@@ -1,20 +1,28 @@
 /* decode.c: the bytes of a message to Python values.
  *
  * Entered with the GIL of the interpreter that receives; the message belongs to
- * the caller throughout. All values are new objects of that interpreter.
+ * the caller throughout, and is only read. All values are new objects of that
+ * interpreter. What is held may belong to others: here it is only referred to.
  */
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "memory.h"
+#include "block.h"
+#include "core/pages.h"
 #include "message.h"
 #include "message_format.h"
+#include "prefetch.h"
+#include "queue.h"
+#include "shared.h"
+#include "view.h"
 
 typedef struct Decoder {
     AioState *state;
     const unsigned char *next;
     const unsigned char *end;
+    const AioHeld *held;
+    AioPrefetch *prefetch; /* NULL, or what of `held` is copied already */
 } Decoder;
 
 static PyObject *decode(Decoder *decoder);
@@ -52,8 +60,42 @@ take_bytes(Decoder *decoder, size_t unit, Py_ssize_t *count)
     if (take_word(decoder, &length) < 0) {
         return NULL;
     }
+    if (length > (uint64_t)PY_SSIZE_T_MAX / unit) {
+        return take(decoder, SIZE_MAX); /* more than there is */
+    }
     *count = (Py_ssize_t)length;
-    return take(decoder, length * unit);
+    return take(decoder, (size_t)length * unit);
+}
+
+/* The number of values that follow, each of which takes a byte at least. */
+static int
+take_count(Decoder *decoder, Py_ssize_t *count)
+{
+    uint64_t number;
+    if (take_word(decoder, &number) < 0) {
+        return -1;
+    }
+    if (number > (uint64_t)(decoder->end - decoder->next)) {
+        (void)take(decoder, SIZE_MAX);
+        return -1;
+    }
+    *count = (Py_ssize_t)number;
+    return 0;
+}
+
+static AioCounted *
+take_held(Decoder *decoder, size_t *place)
+{
+    uint64_t number;
+    if (take_word(decoder, &number) < 0) {
+        return NULL;
+    }
+    if (number >= decoder->held->count) {
+        PyErr_SetString(PyExc_SystemError, "aiointerpreters: a message holds less than it says");
+        return NULL;
+    }
+    *place = (size_t)number;
+    return decoder->held->items[number];
 }
 
 static PyObject *
@@ -75,53 +117,61 @@ decode_str(Decoder *decoder, size_t unit, Py_UCS4 largest)
     return text;
 }
 
+/* A str, bytes or bytearray that was lent: the one copy of it is made here, unless it
+ * has been made beforehand. */
+static PyObject *
+decode_lent(Decoder *decoder)
+{
+    size_t place;
+    AioCounted *counted = take_held(decoder, &place);
+    if (counted == NULL) {
+        return NULL;
+    }
+    if (decoder->prefetch != NULL) {
+        PyObject *ready = aio_prefetch_take(decoder->prefetch, place);
+        if (ready != NULL) {
+            return ready;
+        }
+    }
+    const AioBlock *block = aio_block_of_counted(counted);
+    if (block == NULL) {
+        PyErr_SetString(PyExc_SystemError, "aiointerpreters: what a message lends is no block");
+        return NULL;
+    }
+    void *to;
+    PyObject *object = aio_block_new_copy(block, &to);
+    if (object != NULL) {
+        aio_pages_copy(to, block->data, block->size);
+    }
+    return object;
+}
+
 static PyObject *
 decode_memoryview(Decoder *decoder)
 {
-    int64_t header[5];
-    const unsigned char *bytes = take(decoder, sizeof header);
-    if (bytes == NULL) {
-        return NULL;
-    }
-    memcpy(header, bytes, sizeof header);
-    const Py_ssize_t length = (Py_ssize_t)header[0], itemsize = (Py_ssize_t)header[1];
-    const int ndim = (int)header[2];
-
-    Py_ssize_t shape[PyBUF_MAX_NDIM];
-    if (ndim > PyBUF_MAX_NDIM) {
-        PyErr_SetString(PyExc_SystemError, "aiointerpreters: a memoryview of too many dimensions");
-        return NULL;
-    }
-    for (int i = 0; i < ndim; i++) {
-        int64_t extent;
-        if (take_word(decoder, &extent) < 0) {
-            return NULL;
+    size_t place;
+    AioCounted *counted = take_held(decoder, &place);
+    AioView *view = counted == NULL ? NULL : aio_view_of_counted(counted);
+    if (view == NULL) {
+        if (counted != NULL) {
+            PyErr_SetString(PyExc_SystemError, "aiointerpreters: what a message holds is no view");
         }
-        shape[i] = (Py_ssize_t)extent;
-    }
-    const char *format = (const char *)take(decoder, (size_t)header[4]);
-    const unsigned char *data = format == NULL ? NULL : take(decoder, (size_t)length);
-    if (data == NULL) {
         return NULL;
     }
-    return aio_memory_view(decoder->state, data, length, format, itemsize, ndim, shape,
-                           header[3] != 0);
+    return aio_view_to_python(decoder->state, view);
 }
 
 static PyObject *
 decode_pickled(Decoder *decoder)
 {
-    Py_ssize_t length;
-    const unsigned char *bytes = take_bytes(decoder, 1, &length);
-    if (bytes == NULL) {
-        return NULL;
-    }
     PyObject *loads = aio_helper(decoder->state, AIO_HELPER_LOADS);
-    PyObject *pickle = PyBytes_FromStringAndSize((const char *)bytes, length);
-    PyObject *value = NULL;
-    if (loads != NULL && pickle != NULL) {
-        value = PyObject_CallOneArg(loads, pickle);
+    PyObject *pickle = NULL, *buffers = NULL, *objects = NULL, *value = NULL;
+    if (loads != NULL && (pickle = decode(decoder)) != NULL &&
+        (buffers = decode(decoder)) != NULL && (objects = decode(decoder)) != NULL) {
+        value = PyObject_CallFunctionObjArgs(loads, pickle, buffers, objects, NULL);
     }
+    Py_XDECREF(objects);
+    Py_XDECREF(buffers);
     Py_XDECREF(pickle);
     return value;
 }
@@ -192,7 +242,7 @@ decode_container(Decoder *decoder, Tag tag)
 {
     Py_ssize_t count;
     PyObject *value;
-    if (take_word(decoder, &count) < 0 ||
+    if (take_count(decoder, &count) < 0 ||
         Py_EnterRecursiveCall(" while receiving a value from another interpreter")) {
         return NULL;
     }
@@ -222,6 +272,8 @@ decode(Decoder *decoder)
 {
     const unsigned char *bytes = take(decoder, 1);
     Py_ssize_t length;
+    size_t place;
+    AioCounted *counted;
     if (bytes == NULL) {
         return NULL;
     }
@@ -266,8 +318,16 @@ decode(Decoder *decoder)
     case TAG_BYTEARRAY:
         bytes = take_bytes(decoder, 1, &length);
         return bytes == NULL ? NULL : PyByteArray_FromStringAndSize((const char *)bytes, length);
+    case TAG_LENT:
+        return decode_lent(decoder);
     case TAG_MEMORYVIEW:
         return decode_memoryview(decoder);
+    case TAG_QUEUE:
+        counted = take_held(decoder, &place);
+        return counted == NULL ? NULL : aio_queue_to_python(decoder->state, counted);
+    case TAG_SHARED:
+        counted = take_held(decoder, &place);
+        return counted == NULL ? NULL : aio_shared_to_python(decoder->state, counted);
     case TAG_PICKLE:
         return decode_pickled(decoder);
     case TAG_TUPLE:
@@ -285,13 +345,25 @@ decode(Decoder *decoder)
 static Decoder
 decoder_of(AioState *state, const AioMessage *message)
 {
-    return (Decoder){.state = state, .next = message->data, .end = message->data + message->size};
+    return (Decoder){
+        .state = state,
+        .next = message->data,
+        .end = message->data + message->size,
+        .held = &message->held,
+    };
 }
 
 PyObject *
 aio_message_decode_value(AioState *state, const AioMessage *message)
 {
+    return aio_message_decode_prefetched(state, message, NULL);
+}
+
+PyObject *
+aio_message_decode_prefetched(AioState *state, const AioMessage *message, AioPrefetch *prefetch)
+{
     Decoder decoder = decoder_of(state, message);
+    decoder.prefetch = prefetch;
     return decode(&decoder);
 }
 

@@ -1,10 +1,12 @@
 /* encode.c: Python values to the bytes of a message.
  *
- * Only exact types are encoded natively. A value in which anything else occurs is
- * handed to pickle as a whole: that keeps what its parts share, and cycles. If
- * pickle refuses, the value is tried part by part, so that what only one of the
- * two ways can carry passes side by side, and so that the error can name the
- * part at fault.
+ * Only exact types are encoded natively. A value in which anything else occurs, or any
+ * object twice that has an identity to keep, is handed to pickle as a whole: that keeps
+ * what its parts share, and cycles. If pickle refuses, the value is tried part by part,
+ * so that the error can name the part at fault.
+ *
+ * An object can only occur twice if it has more than one reference, besides those of our
+ * own: so for most of a value one look at its count is all that this costs.
  *
  * Encoding runs Python code only through pickle; that code may change the very
  * container which is being encoded. So items are held by references of our own
@@ -14,9 +16,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "block.h"
+#include "encode.h"
 #include "message.h"
 #include "message_format.h"
+#include "parcel.h"
+#include "queue.h"
 #include "refusal.h"
+#include "seen.h"
+#include "shared.h"
+#include "view.h"
 
 /* Deeper values are handed to pickle, which either knows a cycle or reports
  * the depth. One level takes some 300 bytes of C stack. */
@@ -33,10 +42,12 @@ typedef struct Encoder {
     AioMessage *message;
     bool by_parts; /* pickle what needs it where it stands, instead of giving up */
     int depth;
+    AioSeen seen; /* of the value at hand; its objects live as long as that does */
     AioRefusal refusal;
 } Encoder;
 
-static Outcome encode(Encoder *encoder, PyObject *value);
+/* `own`: how many references to the value are the encoder's own. */
+static Outcome encode(Encoder *encoder, PyObject *value, Py_ssize_t own);
 
 static Outcome
 written(int failed)
@@ -48,23 +59,35 @@ written(int failed)
     return DONE;
 }
 
+/* Note what may occur more than once in the value: NEEDS_PICKLE if it does. */
 static Outcome
-encode_pickled(Encoder *encoder, PyObject *value)
+note(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
-    PyObject *dumps = aio_helper(encoder->state, AIO_HELPER_DUMPS);
-    if (dumps == NULL) {
+#ifndef Py_GIL_DISABLED /* without it the count is spread over threads */
+    if (Py_REFCNT(value) <= 1 + own) {
+        return DONE;
+    }
+#endif
+    if (encoder->by_parts) {
+        return DONE;
+    }
+    const int seen = aio_seen_add(&encoder->seen, value);
+    return seen == 0 ? DONE : seen > 0 ? NEEDS_PICKLE : written(-1);
+}
+
+/* Let the message hold `counted` (taken; NULL with an exception set). */
+static Outcome
+encode_held(Encoder *encoder, Tag tag, AioCounted *counted)
+{
+    if (counted == NULL) {
         return FAILED;
     }
-    PyObject *pickle = PyObject_CallOneArg(dumps, value);
-    if (pickle == NULL) {
-        aio_refusal_begin(&encoder->refusal, value);
-        return FAILED;
+    const int64_t place = aio_message_hold(encoder->message, counted);
+    if (place < 0) {
+        aio_counted_release(counted);
+        return written(-1);
     }
-    Outcome outcome = written(
-        aio_message_write_bytes(encoder->message, TAG_PICKLE, PyBytes_GET_SIZE(pickle),
-                                PyBytes_AS_STRING(pickle), (size_t)PyBytes_GET_SIZE(pickle)));
-    Py_DECREF(pickle);
-    return outcome;
+    return written(aio_message_write_word(encoder->message, tag, &place));
 }
 
 static Outcome
@@ -102,59 +125,191 @@ encode_complex(AioMessage *message, PyObject *value)
     return DONE;
 }
 
+/* A large str, bytes or bytearray: the receiver will copy it. */
+static Outcome
+lend(Encoder *encoder, PyObject *value, Py_ssize_t own)
+{
+    Outcome outcome = note(encoder, value, own);
+    if (outcome == DONE) {
+        AioBlock *block = aio_block_lend_copy(encoder->state, value);
+        outcome = encode_held(encoder, TAG_LENT, block == NULL ? NULL : &block->counted);
+        if (outcome == FAILED) {
+            aio_refusal_begin(&encoder->refusal, value);
+        }
+    }
+    return outcome;
+}
+
+static size_t
+str_size(PyObject *value)
+{
+    return (size_t)PyUnicode_GET_LENGTH(value) * (size_t)PyUnicode_KIND(value);
+}
+
 static Outcome
 encode_str(AioMessage *message, PyObject *value)
 {
-    const Py_ssize_t length = PyUnicode_GET_LENGTH(value);
     const int kind = PyUnicode_KIND(value);
     const Tag tag = PyUnicode_IS_ASCII(value)      ? TAG_STR_ASCII
                     : kind == PyUnicode_1BYTE_KIND ? TAG_STR_1
                     : kind == PyUnicode_2BYTE_KIND ? TAG_STR_2
                                                    : TAG_STR_4;
-    return written(aio_message_write_bytes(message, tag, length, PyUnicode_DATA(value),
-                                           (size_t)length * (size_t)kind));
+    return written(aio_message_write_bytes(message, tag, PyUnicode_GET_LENGTH(value),
+                                           PyUnicode_DATA(value), str_size(value)));
 }
 
 static Outcome
-encode_memoryview(Encoder *encoder, PyObject *value)
+encode_bytes(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
-    AioMessage *message = encoder->message;
-    Outcome outcome = FAILED;
-    Py_buffer view;
+    const Py_ssize_t size = PyBytes_GET_SIZE(value);
+    if (size >= AIO_LEND_MIN) {
+        return lend(encoder, value, own);
+    }
+    return written(aio_message_write_bytes(encoder->message, TAG_BYTES, size,
+                                           PyBytes_AS_STRING(value), (size_t)size));
+}
 
-    /* Raises for a view that has been released. */
-    if (PyObject_GetBuffer(value, &view, PyBUF_FULL_RO) < 0) {
-        aio_refusal_begin(&encoder->refusal, value);
-        return FAILED;
+static Outcome
+encode_bytearray(Encoder *encoder, PyObject *value, Py_ssize_t own)
+{
+    const Py_ssize_t size = PyByteArray_GET_SIZE(value);
+    if (size >= AIO_LEND_MIN) {
+        return lend(encoder, value, own);
     }
-    const char *format = view.format == NULL ? "B" : view.format;
-    const int64_t header[] = {view.len, view.itemsize, view.ndim, view.readonly,
-                              (int64_t)strlen(format) + 1};
-    const size_t size = 1 + sizeof header + sizeof(int64_t) * (size_t)view.ndim +
-                        (size_t)header[4] + (size_t)view.len;
-    unsigned char *end = aio_message_extend(message, size);
-    if (end == NULL) {
-        PyErr_NoMemory();
-        goto done;
+    Outcome outcome = note(encoder, value, own);
+    if (outcome == DONE) {
+        outcome = written(aio_message_write_bytes(encoder->message, TAG_BYTEARRAY, size,
+                                                  PyByteArray_AS_STRING(value), (size_t)size));
     }
-    *end++ = TAG_MEMORYVIEW;
-    memcpy(end, header, sizeof header);
-    end += sizeof header;
-    for (int i = 0; i < view.ndim; i++) {
-        const int64_t extent = view.shape[i];
-        memcpy(end, &extent, sizeof extent);
-        end += sizeof extent;
-    }
-    memcpy(end, format, (size_t)header[4]);
-    end += header[4];
-    if (PyBuffer_ToContiguous(end, &view, view.len, 'C') < 0) {
-        goto done;
-    }
-    outcome = DONE;
-done:
-    PyBuffer_Release(&view);
     return outcome;
 }
+
+static Outcome
+encode_memoryview(Encoder *encoder, PyObject *value, Py_ssize_t own)
+{
+    Outcome outcome = note(encoder, value, own);
+    if (outcome == DONE) {
+        AioView *view = aio_view_new(encoder->state, value);
+        outcome = encode_held(encoder, TAG_MEMORYVIEW, view == NULL ? NULL : &view->counted);
+        if (outcome == FAILED) {
+            aio_refusal_begin(&encoder->refusal, value);
+        }
+    }
+    return outcome;
+}
+
+/* ---- pickle ---- */
+
+bool
+aio_goes_beside_pickle(AioState *state, PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (type == &PyUnicode_Type) {
+        return str_size(object) >= AIO_LEND_MIN;
+    }
+    if (type == &PyBytes_Type) {
+        return PyBytes_GET_SIZE(object) >= AIO_LEND_MIN;
+    }
+    if (type == &PyByteArray_Type) {
+        return PyByteArray_GET_SIZE(object) >= AIO_LEND_MIN;
+    }
+    return type == &PyMemoryView_Type || type == state->shared_type ||
+           aio_queue_is_one(state, object);
+}
+
+/* An out-of-band buffer: as bytes without a shape, as pickle's own consumers get it. */
+static Outcome
+encode_buffer(Encoder *encoder, PyObject *buffer)
+{
+    PyObject *raw = PyObject_CallMethodNoArgs(buffer, encoder->state->str_raw);
+    if (raw == NULL && PyErr_ExceptionMatches(PyExc_BufferError)) {
+        PyErr_Clear(); /* it is not contiguous */
+        raw = PyMemoryView_FromObject(buffer);
+    }
+    if (raw == NULL) {
+        return FAILED;
+    }
+    Outcome outcome = encode_memoryview(encoder, raw, 0);
+    Py_DECREF(raw);
+    return outcome;
+}
+
+/* What lies beside a pickle: each of `list` by `encode_item`. */
+static Outcome
+encode_beside(Encoder *encoder, PyObject *list, Outcome (*encode_item)(Encoder *, PyObject *))
+{
+    const Py_ssize_t count = PyList_GET_SIZE(list);
+    Outcome outcome = written(aio_message_write_count(encoder->message, TAG_LIST, count));
+    for (Py_ssize_t i = 0; outcome == DONE && i < count; i++) {
+        outcome = encode_item(encoder, PyList_GET_ITEM(list, i));
+    }
+    return outcome;
+}
+
+static Outcome
+encode_object_beside(Encoder *encoder, PyObject *object)
+{
+    return encode(encoder, object, 0);
+}
+
+/* Objects that the receiver finds by a name of their own are kept until it has. */
+static Outcome
+keep_alive(Encoder *encoder, PyObject *list)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        AioBlock *block = aio_block_keep(encoder->state, PyList_GET_ITEM(list, i));
+        if (block == NULL) {
+            return FAILED;
+        }
+        if (aio_message_hold(encoder->message, &block->counted) < 0) {
+            aio_block_release(block);
+            return written(-1);
+        }
+    }
+    return DONE;
+}
+
+static Outcome
+encode_pickled(Encoder *encoder, PyObject *value)
+{
+    AioState *state = encoder->state;
+    PyObject *pickle = NULL;
+    Outcome outcome = FAILED;
+    PyObject *dumps = aio_helper(state, AIO_HELPER_DUMPS);
+    PyObject *parcel = dumps == NULL ? NULL : aio_parcel_new(state);
+
+    if (parcel == NULL) {
+        goto done;
+    }
+    pickle = PyObject_CallFunctionObjArgs(dumps, value, parcel, NULL);
+    if (pickle == NULL) {
+        aio_refusal_begin(&encoder->refusal, value);
+        goto done;
+    }
+    /* What goes beside it was met once each by the pickler. */
+    const bool by_parts = encoder->by_parts;
+    encoder->by_parts = true;
+    outcome = written(aio_message_write_tag(encoder->message, TAG_PICKLE));
+    if (outcome == DONE) {
+        outcome = encode_bytes(encoder, pickle, 0);
+    }
+    if (outcome == DONE) {
+        outcome = encode_beside(encoder, aio_parcel_buffers(parcel), encode_buffer);
+    }
+    if (outcome == DONE) {
+        outcome = encode_beside(encoder, aio_parcel_objects(parcel), encode_object_beside);
+    }
+    if (outcome == DONE) {
+        outcome = keep_alive(encoder, aio_parcel_kept(parcel));
+    }
+    encoder->by_parts = by_parts;
+done:
+    Py_XDECREF(pickle);
+    Py_XDECREF(parcel);
+    return outcome;
+}
+
+/* ---- containers ---- */
 
 static Outcome
 changed_size(Encoder *encoder, PyObject *value)
@@ -170,7 +325,7 @@ encode_tuple(Encoder *encoder, PyObject *value)
     const Py_ssize_t count = PyTuple_GET_SIZE(value);
     Outcome outcome = written(aio_message_write_count(encoder->message, TAG_TUPLE, count));
     for (Py_ssize_t i = 0; outcome == DONE && i < count; i++) {
-        outcome = encode(encoder, PyTuple_GET_ITEM(value, i));
+        outcome = encode(encoder, PyTuple_GET_ITEM(value, i), 0);
         if (outcome == FAILED) {
             aio_refusal_prepend_index(&encoder->refusal, i);
         }
@@ -189,7 +344,7 @@ encode_list(Encoder *encoder, PyObject *value)
             PyErr_Clear(); /* the list shrank */
             return changed_size(encoder, value);
         }
-        outcome = encode(encoder, item);
+        outcome = encode(encoder, item, 1);
         if (outcome == FAILED) {
             aio_refusal_prepend_index(&encoder->refusal, i);
         }
@@ -225,11 +380,11 @@ encode_dict(Encoder *encoder, PyObject *value)
         if (++seen > count) {
             outcome = changed_size(encoder, value);
         }
-        else if ((outcome = encode(encoder, key)) == FAILED) {
-            aio_refusal_prepend_key(&encoder->refusal, " key %U", key);
+        else if ((outcome = encode(encoder, key, 1)) == FAILED) {
+            aio_refusal_prepend_key(&encoder->refusal, encoder->state, " key %U", key);
         }
-        else if (outcome == DONE && (outcome = encode(encoder, item)) == FAILED) {
-            aio_refusal_prepend_key(&encoder->refusal, "[%U]", key);
+        else if (outcome == DONE && (outcome = encode(encoder, item, 1)) == FAILED) {
+            aio_refusal_prepend_key(&encoder->refusal, encoder->state, "[%U]", key);
         }
         Py_DECREF(key);
         Py_DECREF(item);
@@ -253,9 +408,9 @@ encode_set(Encoder *encoder, PyObject *value, Tag tag)
     Outcome outcome = written(aio_message_write_count(encoder->message, tag, count));
     while (outcome == DONE && (item = PyIter_Next(iterator)) != NULL) {
         seen++;
-        outcome = encode(encoder, item);
+        outcome = encode(encoder, item, 1);
         if (outcome == FAILED) {
-            aio_refusal_prepend_key(&encoder->refusal, "{%U}", item);
+            aio_refusal_prepend_key(&encoder->refusal, encoder->state, "{%U}", item);
         }
         Py_DECREF(item);
     }
@@ -295,13 +450,36 @@ is_container(PyObject *value)
 }
 
 static Outcome
-encode(Encoder *encoder, PyObject *value)
+encode_container(Encoder *encoder, PyObject *value, Py_ssize_t own)
+{
+    if (encoder->depth >= MAX_DEPTH) {
+        return encoder->by_parts ? encode_pickled(encoder, value) : NEEDS_PICKLE;
+    }
+    Outcome outcome = note(encoder, value, own);
+    if (outcome != DONE) {
+        return outcome;
+    }
+    if (Py_EnterRecursiveCall(" while sending a value to another interpreter")) {
+        aio_refusal_begin(&encoder->refusal, value);
+        return FAILED;
+    }
+    encoder->depth++;
+    outcome = encode_nested(encoder, value);
+    encoder->depth--;
+    Py_LeaveRecursiveCall();
+    return outcome;
+}
+
+static Outcome
+encode(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
     AioMessage *message = encoder->message;
+    AioState *state = encoder->state;
     PyTypeObject *type = Py_TYPE(value);
 
     if (type == &PyUnicode_Type) {
-        return encode_str(message, value);
+        return str_size(value) >= AIO_LEND_MIN ? lend(encoder, value, own)
+                                               : encode_str(message, value);
     }
     if (type == &PyLong_Type) {
         return encode_int(message, value);
@@ -317,34 +495,25 @@ encode(Encoder *encoder, PyObject *value)
         return written(aio_message_write_tag(message, TAG_NONE));
     }
     if (type == &PyBytes_Type) {
-        return written(aio_message_write_bytes(message, TAG_BYTES, PyBytes_GET_SIZE(value),
-                                               PyBytes_AS_STRING(value),
-                                               (size_t)PyBytes_GET_SIZE(value)));
+        return encode_bytes(encoder, value, own);
     }
     if (is_container(value)) {
-        if (encoder->depth >= MAX_DEPTH) {
-            return encoder->by_parts ? encode_pickled(encoder, value) : NEEDS_PICKLE;
-        }
-        if (Py_EnterRecursiveCall(" while sending a value to another interpreter")) {
-            aio_refusal_begin(&encoder->refusal, value);
-            return FAILED;
-        }
-        encoder->depth++;
-        Outcome outcome = encode_nested(encoder, value);
-        encoder->depth--;
-        Py_LeaveRecursiveCall();
-        return outcome;
+        return encode_container(encoder, value, own);
     }
     if (type == &PyComplex_Type) {
         return encode_complex(message, value);
     }
     if (type == &PyByteArray_Type) {
-        return written(aio_message_write_bytes(message, TAG_BYTEARRAY, PyByteArray_GET_SIZE(value),
-                                               PyByteArray_AS_STRING(value),
-                                               (size_t)PyByteArray_GET_SIZE(value)));
+        return encode_bytearray(encoder, value, own);
     }
     if (type == &PyMemoryView_Type) {
-        return encode_memoryview(encoder, value);
+        return encode_memoryview(encoder, value, own);
+    }
+    if (type == state->shared_type) {
+        return encode_held(encoder, TAG_SHARED, aio_shared_acquire(value));
+    }
+    if (aio_queue_is_one(state, value)) {
+        return encode_held(encoder, TAG_QUEUE, aio_queue_acquire(value));
     }
     return encoder->by_parts ? encode_pickled(encoder, value) : NEEDS_PICKLE;
 }
@@ -354,14 +523,16 @@ encode(Encoder *encoder, PyObject *value)
 static Outcome
 encode_whole(Encoder *encoder, PyObject *value)
 {
-    const size_t start = encoder->message->size;
+    AioMessage *message = encoder->message;
+    const size_t start = message->size, held = message->held.count;
 
     encoder->by_parts = false;
-    Outcome outcome = encode(encoder, value);
+    Outcome outcome = encode(encoder, value, 0);
+    aio_seen_clear(&encoder->seen);
     if (outcome != NEEDS_PICKLE) {
         return outcome;
     }
-    encoder->message->size = start;
+    aio_message_truncate(message, start, held);
     encoder->by_parts = true;
     if (!is_container(value)) {
         return encode_pickled(encoder, value);
@@ -370,8 +541,8 @@ encode_whole(Encoder *encoder, PyObject *value)
     if (outcome == FAILED && aio_refusal_is_set(&encoder->refusal)) {
         aio_refusal_clear(&encoder->refusal);
         PyErr_Clear();
-        encoder->message->size = start;
-        outcome = encode(encoder, value);
+        aio_message_truncate(message, start, held);
+        outcome = encode(encoder, value, 0);
     }
     return outcome;
 }
@@ -379,6 +550,7 @@ encode_whole(Encoder *encoder, PyObject *value)
 int
 aio_message_encode_value(AioState *state, AioMessage *message, PyObject *value, const char *root)
 {
+    aio_home_settle(state->home);
     Encoder encoder = {.state = state, .message = message};
     if (encode_whole(&encoder, value) == DONE) {
         return 0;
@@ -405,12 +577,13 @@ int
 aio_message_encode_call(AioState *state, AioMessage *message, PyObject *callable, PyObject *args,
                         PyObject *kwargs)
 {
+    aio_home_settle(state->home);
     Encoder encoder = {.state = state, .message = message};
     const Py_ssize_t positional = PyTuple_GET_SIZE(args);
     const Py_ssize_t keywords = kwargs == NULL ? 0 : PyDict_GET_SIZE(kwargs);
     PyObject *key, *value;
 
-    if (callable != NULL && encode_pickled(&encoder, callable) != DONE) {
+    if (callable != NULL && encode_whole(&encoder, callable) != DONE) {
         return aio_refusal_raise(&encoder.refusal, state, PyUnicode_FromString("function"));
     }
     if (aio_message_write_count(message, TAG_TUPLE, positional) < 0) {

@@ -77,11 +77,12 @@ remembered(AioFunctionTable *table, PyObject *callable)
 
 int
 aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable,
-                    AioFunction **function)
+                    AioFunction **function, PyObject **to_send)
 {
     PyObject *describe, *name = NULL, *index = NULL;
     int result = -1;
 
+    *to_send = NULL;
     *function = remembered(table, callable);
     if (*function != NULL) {
         return 0;
@@ -94,7 +95,8 @@ aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable
     if (describe == NULL || (name = PyObject_CallOneArg(describe, callable)) == NULL) {
         goto done;
     }
-    if (name == Py_None) { /* by pickle */
+    if (!PyTuple_Check(name)) { /* by pickle, or by value */
+        *to_send = Py_NewRef(name == Py_None ? callable : name);
         result = 0;
         goto done;
     }

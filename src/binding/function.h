@@ -32,11 +32,12 @@ void aio_function_table_clear_owned(AioFunctionTable *table);
 /* Release the rest. Needs no GIL. */
 void aio_function_table_free(AioFunctionTable *table);
 
-/* Find out how workers can find `callable`. `*function` is borrowed from the
- * table, or NULL for a callable that must travel by pickle with each call.
- * 0, or -1 with RunnerError set where it can't be sent at all. */
+/* Find out how workers can find `callable`. `*function` is borrowed from the table; or
+ * NULL, and `*to_send` is what the call is to carry (a new reference): the callable, which
+ * then travels by pickle, or a shared value that arrives as it. 0, or -1 with RunnerError
+ * set where it can't be sent at all. */
 int aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable,
-                        AioFunction **function);
+                        AioFunction **function, PyObject **to_send);
 
 /* In a worker: what it found so far, by index. Touched by the worker's thread only. */
 typedef struct AioFunctionCache {

@@ -6,14 +6,49 @@
  */
 #include "message.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "message_format.h"
 
+/* ---- what is held ---- */
+
 void
-aio_message_init(AioMessage *message)
+aio_held_clear(AioHeld *held)
+{
+    /* Releasing can run Python code: what it may find here is empty already. */
+    AioCounted **items = held->items;
+    const size_t count = held->count;
+    *held = (AioHeld){0};
+    for (size_t i = 0; i < count; i++) {
+        aio_counted_release(items[i]);
+    }
+    free(items);
+}
+
+int64_t
+aio_message_hold(AioMessage *message, AioCounted *counted)
+{
+    AioHeld *held = &message->held;
+    if (held->count == held->capacity) {
+        const size_t capacity = held->capacity == 0 ? 4 : 2 * held->capacity;
+        AioCounted **items = realloc(held->items, capacity * sizeof *items);
+        if (items == NULL) {
+            return -1;
+        }
+        held->items = items;
+        held->capacity = capacity;
+    }
+    held->items[held->count] = counted;
+    return (int64_t)held->count++;
+}
+
+/* ---- bytes ---- */
+
+static void
+reset_bytes(AioMessage *message)
 {
     message->data = message->inline_data;
     message->size = 0;
@@ -21,12 +56,50 @@ aio_message_init(AioMessage *message)
 }
 
 void
-aio_message_clear(AioMessage *message)
+aio_message_init(AioMessage *message)
+{
+    reset_bytes(message);
+    message->held = (AioHeld){0};
+}
+
+void
+aio_message_clear_bytes(AioMessage *message, AioHeld *held)
 {
     if (message->data != message->inline_data) {
         free(message->data);
     }
-    aio_message_init(message);
+    reset_bytes(message);
+    if (held != NULL) {
+        assert(held->count == 0);
+        *held = message->held;
+        message->held = (AioHeld){0};
+    }
+}
+
+void
+aio_message_clear(AioMessage *message)
+{
+    aio_message_clear_bytes(message, NULL);
+    aio_held_clear(&message->held);
+}
+
+void
+aio_message_move(AioMessage *from, AioMessage *to)
+{
+    *to = *from;
+    if (from->data == from->inline_data) {
+        to->data = to->inline_data;
+    }
+    aio_message_init(from);
+}
+
+void
+aio_message_truncate(AioMessage *message, size_t size, size_t held_count)
+{
+    message->size = size;
+    while (message->held.count > held_count) {
+        aio_counted_release(message->held.items[--message->held.count]);
+    }
 }
 
 int

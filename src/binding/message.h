@@ -4,6 +4,10 @@
  * into it, the other decodes from it; whoever holds the task or structure that
  * the message is part of owns it (no locking here). The bytes never leave the
  * process and are only ever read by the same build that wrote them.
+ *
+ * What does not go into the bytes, because it is lent or shared, is held: the bytes
+ * have its place among the message's references, which keep it alive. Decoding leaves
+ * a message as it was, so it can be decoded more than once, even at the same time.
  */
 #ifndef AIO_BINDING_MESSAGE_H
 #define AIO_BINDING_MESSAGE_H
@@ -12,7 +16,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "counted.h"
 #include "state.h"
+
+/* References to what is lent or shared; the whole is zero where there are none. */
+typedef struct AioHeld {
+    AioCounted **items; /* owned, as are the references in it */
+    size_t count;
+    size_t capacity;
+} AioHeld;
+
+/* Release all, and make it empty again. Needs no GIL, but no lock may be held; where
+ * the calling thread has an owner's GIL, that owner's objects are let go at once. */
+void aio_held_clear(AioHeld *held);
 
 /* Messages up to this size need no allocation of their own. */
 enum { AIO_MESSAGE_INLINE = 192 };
@@ -21,14 +37,21 @@ typedef struct AioMessage {
     unsigned char *data; /* `inline_data`, or memory of malloc() */
     size_t size;
     size_t capacity;
+    AioHeld held;
     unsigned char inline_data[AIO_MESSAGE_INLINE];
 } AioMessage;
 
 /* Needs no GIL, like the next one. */
 void aio_message_init(AioMessage *message);
 
-/* Release the memory and make it empty again. */
+/* Release the memory and what is held, and make it empty again. As aio_held_clear(). */
 void aio_message_clear(AioMessage *message);
+
+/* As clear, but what was held stays so, in `held`, which must be empty. */
+void aio_message_clear_bytes(AioMessage *message, AioHeld *held);
+
+/* Make `to`, uninitialised, what `from` was, which is left empty. */
+void aio_message_move(AioMessage *from, AioMessage *to);
 
 /* Append a call: its callable by pickle (or NULL where the worker finds it by
  * name), its positional arguments (a tuple) and its keyword arguments (a dict
@@ -46,9 +69,15 @@ int aio_message_encode_value(AioState *state, AioMessage *message, PyObject *val
 int aio_message_decode_call(AioState *state, const AioMessage *message, bool with_callable,
                             PyObject **callable, PyObject **args, PyObject **kwargs);
 
-/* The one value of a message, a new reference. `state` may be NULL for values
- * that hold no memoryview and no pickle. */
+/* The one value of a message, a new reference. `state` may be NULL for values of
+ * plain builtin types. */
 PyObject *aio_message_decode_value(AioState *state, const AioMessage *message);
+
+struct AioPrefetch;
+
+/* As above, with what has been copied beforehand (prefetch.h). */
+PyObject *aio_message_decode_prefetched(AioState *state, const AioMessage *message,
+                                        struct AioPrefetch *prefetch);
 
 /* Make `message` what encoding the tuple (None, type_name, text, "") gives:
  * a failure that is told without the help of an interpreter. Needs no GIL.

@@ -10,12 +10,14 @@
  *     str                  length and code units of 1, 2 or 4 bytes, as CPython
  *                          stores them (so lone surrogates pass)
  *     bytes, bytearray     length and bytes
- *     memoryview           format, shape, flags, bytes
+ *     str, bytes and bytearray that are lent, memoryview, Queue, Shared:
+ *                          their place among what is held
  *     tuple list set ...   count and the values; a dict: keys and values in turn
- *     pickle               length and bytes
+ *     pickle               the pickle (a bytes value), the list of its out-of-band
+ *                          buffers, the list of the objects that it refers to by number
  *
- * A call is: the callable's pickle, if it has no name; the tuple of positional
- * arguments; the dict of keyword arguments.
+ * A call is: the callable, if it has no name; the tuple of positional arguments; the
+ * dict of keyword arguments.
  */
 #ifndef AIO_BINDING_MESSAGE_FORMAT_H
 #define AIO_BINDING_MESSAGE_FORMAT_H
@@ -40,7 +42,10 @@ typedef enum Tag {
     TAG_STR_4 = '4',
     TAG_BYTES = 'b',
     TAG_BYTEARRAY = 'B',
+    TAG_LENT = 'x',
     TAG_MEMORYVIEW = 'm',
+    TAG_QUEUE = 'q',
+    TAG_SHARED = 'S',
     TAG_TUPLE = 't',
     TAG_LIST = 'l',
     TAG_DICT = 'd',
@@ -48,6 +53,18 @@ typedef enum Tag {
     TAG_FROZENSET = 'z',
     TAG_PICKLE = 'p',
 } Tag;
+
+/* Strings and bytes of this size or more are lent: the receiver copies them from the
+ * sender's memory, once. Smaller ones are copied into the message and out of it, which
+ * costs less than to lend something and give it back. */
+enum { AIO_LEND_MIN = 32 * 1024 };
+
+/* Keep a reference with the message; it is taken, unless that fails. Its place, or -1
+ * where memory is short. */
+int64_t aio_message_hold(AioMessage *message, AioCounted *counted);
+
+/* Cut the message to what it was before. As aio_held_clear(). */
+void aio_message_truncate(AioMessage *message, size_t size, size_t held_count);
 
 /* Writing. None of it needs a GIL or sets an exception: NULL or -1 is want of
  * memory. In line, because every value of every call comes through here. */

@@ -9,10 +9,15 @@
 
 #include "bridge.h"
 #include "fork_child.h"
-#include "memory.h"
+#include "home.h"
+#include "message.h"
+#include "parcel.h"
 #include "pool.h"
+#include "queue.h"
+#include "shared.h"
 #include "shutdown.h"
 #include "state.h"
+#include "view.h"
 
 /* Where each helper lives, in the order of AioHelper. */
 static const struct {
@@ -27,12 +32,19 @@ static const struct {
     [AIO_HELPER_REBUILD] = {"aiointerpreters._failures", "rebuild"},
     [AIO_HELPER_BROKEN] = {"aiointerpreters._failures", "rebuild_broken"},
     [AIO_HELPER_SET_UP_WORKER] = {"aiointerpreters._worker", "set_up"},
+    [AIO_HELPER_RELEASE_VIEWS] = {"aiointerpreters._worker", "release_views"},
     [AIO_HELPER_RUNNER_ERROR] = {"aiointerpreters.errors", "RunnerError"},
     [AIO_HELPER_NOT_SHAREABLE_ERROR] = {"aiointerpreters.errors", "NotShareableError"},
     [AIO_HELPER_GET_RUNNING_LOOP] = {"asyncio", "get_running_loop"},
     [AIO_HELPER_FUTURE] = {"asyncio", "Future"},
     [AIO_HELPER_PARTIAL] = {"functools", "partial"},
+    [AIO_HELPER_MAIN_THREAD] = {"threading", "main_thread"},
+    [AIO_HELPER_SHORT_REPR] = {"reprlib", "repr"},
     [AIO_HELPER_INVALID_STATE_ERROR] = {"asyncio", "InvalidStateError"},
+    [AIO_HELPER_QUEUE] = {"aiointerpreters.queues", "Queue"},
+    [AIO_HELPER_QUEUE_EMPTY] = {"aiointerpreters.queues", "QueueEmpty"},
+    [AIO_HELPER_QUEUE_FULL] = {"aiointerpreters.queues", "QueueFull"},
+    [AIO_HELPER_QUEUE_SHUT_DOWN] = {"aiointerpreters.queues", "QueueShutDown"},
 };
 
 PyObject *
@@ -89,7 +101,10 @@ module_exec(PyObject *module)
         {&state->str_drain, "drain"},
         {&state->str_poll, "poll"},
         {&state->str_call_soon, "call_soon"},
+        {&state->str_raw, "raw"},
     };
+
+    aio_list_init(&state->shared_list);
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *names[i].place = PyUnicode_InternFromString(names[i].text);
@@ -100,7 +115,13 @@ module_exec(PyObject *module)
     if ((state->loop_keyword = Py_BuildValue("(s)", "loop")) == NULL ||
         (state->pool_type = add_type(module, &aio_pool_spec)) == NULL ||
         (state->bridge_type = add_type(module, &aio_bridge_spec)) == NULL ||
-        (state->memory_type = add_type(module, &aio_memory_spec)) == NULL) {
+        (state->memory_type = add_type(module, &aio_memory_spec)) == NULL ||
+        (state->parcel_type = add_type(module, &aio_parcel_spec)) == NULL ||
+        (state->queue_type = add_type(module, &aio_queue_spec)) == NULL ||
+        (state->queue_item_type = add_type(module, &aio_queue_item_spec)) == NULL ||
+        (state->shared_type = add_type(module, &aio_shared_spec)) == NULL ||
+        (state->queue_bridges = PyDict_New()) == NULL ||
+        (state->shared_copies = PyDict_New()) == NULL || (state->home = aio_home_new()) == NULL) {
         return -1;
     }
     state->interrupted = PyErr_NewExceptionWithDoc(
@@ -120,6 +141,12 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->pool_type);
     Py_VISIT(state->bridge_type);
     Py_VISIT(state->memory_type);
+    Py_VISIT(state->parcel_type);
+    Py_VISIT(state->queue_type);
+    Py_VISIT(state->queue_item_type);
+    Py_VISIT(state->shared_type);
+    Py_VISIT(state->queue_bridges);
+    Py_VISIT(state->shared_copies);
     Py_VISIT(state->future_type);
     Py_VISIT(state->interrupted);
     for (int i = 0; i < AIO_HELPER_COUNT; i++) {
@@ -138,6 +165,12 @@ module_clear(PyObject *module)
     Py_CLEAR(state->pool_type);
     Py_CLEAR(state->bridge_type);
     Py_CLEAR(state->memory_type);
+    Py_CLEAR(state->parcel_type);
+    Py_CLEAR(state->queue_type);
+    Py_CLEAR(state->queue_item_type);
+    Py_CLEAR(state->shared_type);
+    Py_CLEAR(state->queue_bridges);
+    Py_CLEAR(state->shared_copies);
     Py_CLEAR(state->future_type);
     Py_CLEAR(state->interrupted);
     Py_CLEAR(state->loop_keyword);
@@ -150,6 +183,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->str_drain);
     Py_CLEAR(state->str_poll);
     Py_CLEAR(state->str_call_soon);
+    Py_CLEAR(state->str_raw);
     return 0;
 }
 
@@ -157,13 +191,46 @@ static void
 module_free(void *module)
 {
     AioState *state = aio_state_of_module(module);
+    if (state->home != NULL) {
+        aio_shared_forget_all(state);
+        aio_home_close(state->home);
+        aio_home_release(state->home);
+        state->home = NULL;
+    }
     module_clear(module);
     aio_shutdown_forget(state);
+}
+
+static PyObject *
+in_worker(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(aio_state_of_module(module)->worker_thread_id != 0);
+}
+
+/* Encode a value and decode it again, in one interpreter: what one crossing takes, and a
+ * way to test it alone. */
+static PyObject *
+copy_value(PyObject *module, PyObject *value)
+{
+    AioState *state = aio_state_of_module(module);
+    AioMessage message;
+    PyObject *copy = NULL;
+    aio_message_init(&message);
+    if (aio_message_encode_value(state, &message, value, "value") == 0) {
+        copy = aio_message_decode_value(state, &message);
+    }
+    PyObject *exception = PyErr_GetRaisedException();
+    aio_message_clear(&message);
+    PyErr_SetRaisedException(exception);
+    return copy;
 }
 
 static PyMethodDef module_methods[] = {
     {"shut_down", aio_shutdown_all, METH_NOARGS,
      PyDoc_STR("Stop all pools of this interpreter and wait until they have ended.")},
+    {"in_worker", in_worker, METH_NOARGS, PyDoc_STR("Whether this interpreter is a worker's.")},
+    {"copy_value", copy_value, METH_O,
+     PyDoc_STR("The value as it arrives when it is sent; here it is sent to nobody.")},
     {"before_fork", aio_fork_child_before, METH_NOARGS,
      PyDoc_STR("A hook for os.register_at_fork(before=...).")},
     {"after_fork", aio_fork_child_after, METH_NOARGS,

@@ -17,6 +17,7 @@
 #include "core/clock.h"
 #include "core/fork.h"
 #include "core/thread.h"
+#include "copier.h"
 #include "task.h"
 #include "worker.h"
 
@@ -48,6 +49,7 @@ aio_pool_new(const char *name)
     if (aio_taskqueue_init(&pool->queue, SPIN_NS) < 0 ||
         aio_pending_init(&pool->unfinished, 0) < 0 ||
         aio_pending_init(&pool->live_workers, 0) < 0 || aio_pending_init(&pool->threads, 0) < 0 ||
+        aio_pending_init(&pool->lingering, 0) < 0 ||
         pthread_mutex_init(&pool->failure_lock, NULL) != 0) {
         free(pool);
         return NULL;
@@ -77,6 +79,7 @@ aio_pool_release(AioPool *pool)
     aio_message_clear(&pool->setup);
     aio_message_clear(&pool->failure);
     pthread_mutex_destroy(&pool->failure_lock);
+    aio_pending_destroy(&pool->lingering);
     aio_pending_destroy(&pool->threads);
     aio_pending_destroy(&pool->live_workers);
     aio_pending_destroy(&pool->unfinished);
@@ -94,13 +97,19 @@ close_queue(AioPool *pool)
     aio_taskqueue_close(&pool->queue);
 }
 
-/* End every queued task with `status`. */
+/* End every queued task with `status`, but those that have run. */
 static void
 empty_queue(AioPool *pool, AioTaskStatus status)
 {
     AioTaskNode *node;
     while ((node = aio_taskqueue_try_pop(&pool->queue)) != NULL) {
-        aio_task_complete(aio_task_of_queue_node(node), status);
+        AioTask *task = aio_task_of_queue_node(node);
+        if (task->prefetch != NULL) {
+            aio_copier_run(task);
+        }
+        else {
+            aio_task_complete(task, status);
+        }
     }
 }
 
@@ -164,11 +173,7 @@ aio_pool_break(AioPool *pool, AioMessage *failure)
 {
     pthread_mutex_lock(&pool->failure_lock);
     if (!atomic_load_explicit(&pool->broken, memory_order_relaxed) && failure->size > 0) {
-        pool->failure = *failure;
-        if (failure->data == failure->inline_data) {
-            pool->failure.data = pool->failure.inline_data;
-        }
-        aio_message_init(failure);
+        aio_message_move(failure, &pool->failure);
         atomic_store_explicit(&pool->broken, true, memory_order_release);
     }
     pthread_mutex_unlock(&pool->failure_lock);
@@ -319,4 +324,13 @@ aio_pool_close(AioPool *pool, bool cancel_pending, bool interrupt_running)
         aio_pool_stop_abandoned(pool);
     }
     aio_pending_done(&pool->threads);
+}
+
+void
+aio_pool_evict(AioPool *pool)
+{
+    atomic_store(&pool->evicting, true);
+    for (int i = 0; i < pool->worker_count; i++) {
+        aio_taskqueue_nudge(&pool->queue, &pool->workers[i].consumer);
+    }
 }

@@ -21,9 +21,13 @@ struct AioWorker;
 typedef struct AioPool {
     _Atomic long references; /* as AioChannel.references */
     AioTaskQueue queue;
-    AioPending unfinished;     /* tasks accepted and not yet posted or taken back */
-    AioPending live_workers;   /* workers whose interpreter has not ended yet */
-    AioPending threads;        /* all threads of this pool: its end is when none is left */
+    AioPending unfinished;   /* tasks accepted and not yet posted or taken back */
+    AioPending live_workers; /* workers whose interpreter has not ended yet */
+    AioPending threads;      /* all threads of this pool: its end is when none is left */
+    /* Threads that may outlive its end: workers whose memory is still used by others, and
+     * copiers. Only the end of the interpreter waits for them. */
+    AioPending lingering;
+    _Atomic bool evicting;     /* workers linger no more; read after each nudge */
     struct AioWorker *workers; /* `worker_count` of them, constant once started */
     int worker_count;
     char name[16];
@@ -74,6 +78,9 @@ void aio_pool_close(AioPool *pool, bool cancel_pending, bool interrupt_running);
  * further work, and fails what is queued. An empty failure means that its start
  * was interrupted: queued work is cancelled. Any thread, no GIL needed. */
 void aio_pool_break(AioPool *pool, AioMessage *failure);
+
+/* Let workers that linger end, though their memory may still be used. Returns at once. */
+void aio_pool_evict(AioPool *pool);
 
 /* In a pool that is closing: interrupt work that nobody waits for any more, so
  * that it does not hold up the end. Returns at once. */

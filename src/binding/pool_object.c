@@ -9,6 +9,7 @@
 #include "bridge.h"
 #include "failure.h"
 #include "fork_child.h"
+#include "future.h"
 #include "pool.h"
 #include "shutdown.h"
 #include "task.h"
@@ -163,14 +164,8 @@ static AioBridge *
 running_bridge(AioState *state, PoolObject *object)
 {
     AioBridge *bridge = NULL;
-    PyObject *get_running_loop = aio_helper(state, AIO_HELPER_GET_RUNNING_LOOP);
-    PyObject *loop = get_running_loop == NULL ? NULL : PyObject_CallNoArgs(get_running_loop);
+    PyObject *loop = aio_running_loop(state, "the runner");
     if (loop == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-            PyErr_Clear();
-            aio_raise_runner_error(state, "no event loop is running in this thread: call the "
-                                          "runner from a coroutine");
-        }
         return NULL;
     }
     Py_BEGIN_CRITICAL_SECTION(object);
@@ -258,7 +253,7 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
     AioPool *pool = object->pool;
     AioFunction *function = NULL;
     AioTask *task = NULL;
-    PyObject *future = NULL;
+    PyObject *future = NULL, *to_send = NULL;
     AioBridge *bridge = NULL;
     int failed;
 
@@ -266,13 +261,12 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
         return NULL;
     }
     Py_BEGIN_CRITICAL_SECTION(object);
-    failed = aio_function_lookup(state, &pool->functions, callable, &function);
+    failed = aio_function_lookup(state, &pool->functions, callable, &function, &to_send);
     Py_END_CRITICAL_SECTION();
     if (failed || (task = aio_task_new(pool, function)) == NULL) {
         goto failed;
     }
-    if (aio_message_encode_call(state, &task->message, function == NULL ? callable : NULL, args,
-                                kwargs) < 0) {
+    if (aio_message_encode_call(state, &task->message, to_send, args, kwargs) < 0) {
         goto failed;
     }
     /* The pool may have ended since, while encoding ran Python code for example. */
@@ -280,15 +274,14 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
         raise_closed(state, pool);
         goto failed;
     }
-    future = aio_task_future_new(state, bridge->loop);
+    future = aio_future_new(state, bridge->loop);
     if (future == NULL) {
         goto failed;
     }
     aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
     aio_pending_add(&pool->unfinished);
-    aio_task_bind(task);
+    aio_future_bind(&task->mail);
     if (!aio_taskqueue_push(&pool->queue, &task->queue_node)) {
-        aio_task_unbind(task);
         aio_mail_abandon(&task->mail);
         aio_pending_done(&pool->unfinished);
         raise_closed(state, pool);
@@ -296,6 +289,7 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
     }
     /* From here on the task is the queue's. */
     aio_bridge_expect(state, bridge);
+    Py_XDECREF(to_send);
     Py_DECREF(bridge);
     return future;
 failed:
@@ -303,6 +297,7 @@ failed:
         aio_task_free(task);
     }
     Py_XDECREF(future);
+    Py_XDECREF(to_send);
     Py_DECREF(bridge);
     return NULL;
 }
@@ -384,8 +379,9 @@ pool_close(PyObject *self, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 pool_join(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    AioPool *pool = ((PoolObject *)self)->pool;
-    if (!aio_pool_is_forked(pool) && aio_shutdown_wait(pool) < 0) {
+    PoolObject *object = (PoolObject *)self;
+    if (!aio_pool_is_forked(object->pool) &&
+        aio_shutdown_wait(state_of(object), object->pool) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

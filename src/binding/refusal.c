@@ -66,9 +66,17 @@ aio_refusal_prepend_index(AioRefusal *refusal, Py_ssize_t index)
 /* The repr of `key`, or its beginning; "?" if there is none. NULL with an exception
  * set where memory is short. */
 static PyObject *
-short_repr(PyObject *key)
+short_repr(AioState *state, PyObject *key)
 {
-    PyObject *repr = PyObject_Repr(key);
+    PyObject *repr, *function;
+    if (PyTuple_CheckExact(key) || PyFrozenSet_CheckExact(key)) {
+        /* Not more of it than is shown: it may be large, and deep. */
+        function = aio_helper(state, AIO_HELPER_SHORT_REPR);
+        repr = function == NULL ? NULL : PyObject_CallOneArg(function, key);
+    }
+    else {
+        repr = PyObject_Repr(key);
+    }
     if (repr == NULL) {
         PyErr_Clear();
         return PyUnicode_FromString("?");
@@ -82,13 +90,13 @@ short_repr(PyObject *key)
 }
 
 void
-aio_refusal_prepend_key(AioRefusal *refusal, const char *format, PyObject *key)
+aio_refusal_prepend_key(AioRefusal *refusal, AioState *state, const char *format, PyObject *key)
 {
-    if (!aio_refusal_is_set(refusal)) {
+    if (!aio_refusal_is_set(refusal) || refusal->is_cut) {
         return;
     }
     PyObject *exception = PyErr_GetRaisedException();
-    PyObject *repr = short_repr(key);
+    PyObject *repr = short_repr(state, key);
     prepend(refusal, repr == NULL ? NULL : PyUnicode_FromFormat(format, repr));
     Py_XDECREF(repr);
     PyErr_SetRaisedException(exception);

@@ -35,7 +35,8 @@ void aio_refusal_begin(AioRefusal *refusal, PyObject *value);
 void aio_refusal_prepend_index(AioRefusal *refusal, Py_ssize_t index);
 
 /* The culprit is in a container; `format` has one %U for the repr of `key`. */
-void aio_refusal_prepend_key(AioRefusal *refusal, const char *format, PyObject *key);
+void aio_refusal_prepend_key(AioRefusal *refusal, AioState *state, const char *format,
+                             PyObject *key);
 
 /* Turn the exception that is set, if it is a refusal, into NotShareableError with
  * that as its cause. `root` is taken: how the path begins. Always returns -1. */

@@ -8,13 +8,32 @@
  * itself is done without it.
  */
 #include <Python.h>
-#include <errno.h>
-#include <poll.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
-#include "core/wake.h"
+#include "blocked.h"
+#include "home.h"
 #include "pool.h"
 #include "shutdown.h"
+
+static bool
+has_threads(AioPool *pool)
+{
+    return aio_pending_count(&pool->threads) > 0;
+}
+
+static bool
+has_lingering(AioPool *pool)
+{
+    return aio_pending_count(&pool->lingering) > 0;
+}
+
+/* Whether no thread of the pool is left, of any kind. */
+static bool
+has_gone(AioPool *pool)
+{
+    return !has_threads(pool) && !has_lingering(pool);
+}
 
 /* Forget the pools whose threads have all gone. As the next one in the module's
  * critical section. */
@@ -24,7 +43,7 @@ sweep_pools(AioState *state)
     size_t kept = 0;
     for (size_t i = 0; i < state->pool_count; i++) {
         AioPool *pool = state->pools[i];
-        if (aio_pending_count(&pool->threads) == 0) {
+        if (has_gone(pool)) {
             aio_pool_release(pool);
         }
         else {
@@ -50,50 +69,43 @@ aio_shutdown_register(AioState *state, AioPool *pool)
 
 typedef struct BlockedWaiter {
     AioPendingWaiter waiter;
-    AioWake wake;
+    AioBlocked blocked;
 } BlockedWaiter;
 
 static void
 wake_blocked(AioPendingWaiter *waiter)
 {
-    aio_wake_signal(&aio_container_of(waiter, BlockedWaiter, waiter)->wake);
+    aio_blocked_wake(&aio_container_of(waiter, BlockedWaiter, waiter)->blocked);
+}
+
+/* Block until that count is zero, as aio_shutdown_wait() says. */
+static int
+wait_for_none(AioState *state, AioPending *pending)
+{
+    BlockedWaiter wait = {.waiter = {.notify = wake_blocked}};
+    AioBlockedResult result = AIO_BLOCKED_WOKEN;
+
+    if (aio_pending_count(pending) == 0) {
+        return 0;
+    }
+    if (aio_blocked_init(&wait.blocked, state, true) < 0) {
+        return -1;
+    }
+    if (!aio_pending_wait(pending, &wait.waiter)) {
+        result = aio_blocked_wait(&wait.blocked, state, -1);
+        if (result == AIO_BLOCKED_FAILED && !aio_pending_forget(pending, &wait.waiter)) {
+            /* The notification is under way: it must come before we go. */
+            aio_blocked_await_wake(&wait.blocked);
+        }
+    }
+    aio_blocked_destroy(&wait.blocked);
+    return result == AIO_BLOCKED_FAILED ? -1 : 0;
 }
 
 int
-aio_shutdown_wait(AioPool *pool)
+aio_shutdown_wait(AioState *state, AioPool *pool)
 {
-    BlockedWaiter blocked = {.waiter = {.notify = wake_blocked}};
-    int result = 0;
-
-    if (aio_pending_count(&pool->threads) == 0) {
-        return 0;
-    }
-    /* A descriptor, because poll() is what a signal interrupts on every system. */
-    if (aio_wake_init(&blocked.wake) < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        return -1;
-    }
-    if (!aio_pending_wait(&pool->threads, &blocked.waiter)) {
-        struct pollfd readable = {.fd = aio_wake_fd(&blocked.wake), .events = POLLIN};
-        bool is_over = false;
-        while (!is_over) {
-            int ready, reason;
-            Py_BEGIN_ALLOW_THREADS ready = poll(&readable, 1, -1);
-            reason = errno;
-            Py_END_ALLOW_THREADS if (ready > 0)
-            {
-                is_over = true;
-            }
-            else if (result == 0 && reason == EINTR && PyErr_CheckSignals() < 0)
-            {
-                result = -1;
-                /* If the notification is under way, it must come before we go. */
-                is_over = aio_pending_forget(&pool->threads, &blocked.waiter);
-            }
-        }
-    }
-    aio_wake_destroy(&blocked.wake);
-    return result;
+    return wait_for_none(state, &pool->threads);
 }
 
 /* Stop the interpreter's pools: all of them, or those that were not closed. */
@@ -109,13 +121,13 @@ stop_pools(AioState *state, bool all)
     }
 }
 
-/* A pool of this process that still has threads, a new reference; or NULL. */
+/* A pool of this process for which `holds` is true, a new reference; or NULL. */
 static AioPool *
-find_live_pool(AioState *state)
+find_pool(AioState *state, bool (*holds)(AioPool *))
 {
     for (size_t i = 0; i < state->pool_count; i++) {
         AioPool *pool = state->pools[i];
-        if (!aio_pool_is_forked(pool) && aio_pending_count(&pool->threads) > 0) {
+        if (!aio_pool_is_forked(pool) && holds(pool)) {
             return aio_pool_acquire(pool);
         }
     }
@@ -128,8 +140,22 @@ wait_for_pools(AioState *state)
 {
     AioPool *pool;
     int result = 0;
-    while (result == 0 && (pool = find_live_pool(state)) != NULL) {
-        result = aio_shutdown_wait(pool);
+    while (result == 0 && (pool = find_pool(state, has_threads)) != NULL) {
+        result = aio_shutdown_wait(state, pool);
+        aio_pool_release(pool);
+    }
+    return result;
+}
+
+/* End what outlives the pools. What it lent can still be read: nobody frees it. */
+static int
+wait_for_lingering(AioState *state)
+{
+    AioPool *pool;
+    int result = 0;
+    while (result == 0 && (pool = find_pool(state, has_lingering)) != NULL) {
+        aio_pool_evict(pool);
+        result = wait_for_none(state, &pool->lingering);
         aio_pool_release(pool);
     }
     return result;
@@ -152,6 +178,10 @@ aio_shutdown_all(PyObject *module, PyObject *Py_UNUSED(ignored))
             return NULL;
         }
     }
+    if (wait_for_lingering(state) < 0) {
+        return NULL;
+    }
+    aio_home_settle(state->home);
     Py_RETURN_NONE;
 }
 

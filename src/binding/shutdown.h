@@ -14,7 +14,7 @@ int aio_shutdown_register(AioState *state, AioPool *pool);
 /* Block until no thread of the pool is left, without the GIL. A signal's handler
  * runs in between, as it does in time.sleep(); if it raises (Ctrl-C), the wait
  * ends. 0, or -1 with an exception set. */
-int aio_shutdown_wait(AioPool *pool);
+int aio_shutdown_wait(AioState *state, AioPool *pool);
 
 /* Python: stop this interpreter's pools, let those that were closed finish, and
  * wait until all have ended. A first Ctrl-C stops these as well, a second one

@@ -9,6 +9,9 @@
 
 #include <Python.h>
 
+#include "core/list.h"
+
+struct AioHome;
 struct AioPool;
 
 /* Python objects that C needs, imported at first use: workers never pay for
@@ -16,18 +19,25 @@ struct AioPool;
 typedef enum AioHelper {
     AIO_HELPER_DESCRIBE,      /* a callable -> how a worker finds it */
     AIO_HELPER_RESOLVE,       /* the way back, in a worker */
-    AIO_HELPER_DUMPS,         /* an object -> pickle */
+    AIO_HELPER_DUMPS,         /* an object and a Parcel -> pickle */
     AIO_HELPER_LOADS,         /* the way back */
     AIO_HELPER_PACK_FAILURE,  /* an exception -> plain values */
     AIO_HELPER_REBUILD,       /* the way back */
     AIO_HELPER_BROKEN,        /* the failure of a worker's start -> BrokenRunner */
     AIO_HELPER_SET_UP_WORKER, /* what a new worker runs first */
+    AIO_HELPER_RELEASE_VIEWS, /* and one that ends, if it has to linger */
     AIO_HELPER_RUNNER_ERROR,
     AIO_HELPER_NOT_SHAREABLE_ERROR,
     AIO_HELPER_GET_RUNNING_LOOP,
     AIO_HELPER_FUTURE,
     AIO_HELPER_PARTIAL,
+    AIO_HELPER_SHORT_REPR,
+    AIO_HELPER_MAIN_THREAD,
     AIO_HELPER_INVALID_STATE_ERROR,
+    AIO_HELPER_QUEUE, /* the package's class, which adds what coroutines need */
+    AIO_HELPER_QUEUE_EMPTY,
+    AIO_HELPER_QUEUE_FULL,
+    AIO_HELPER_QUEUE_SHUT_DOWN,
     AIO_HELPER_COUNT,
 } AioHelper;
 
@@ -35,6 +45,10 @@ typedef struct AioState {
     PyTypeObject *pool_type;
     PyTypeObject *bridge_type;
     PyTypeObject *memory_type;
+    PyTypeObject *parcel_type;
+    PyTypeObject *queue_type;
+    PyTypeObject *queue_item_type;
+    PyTypeObject *shared_type;
     PyTypeObject *future_type;           /* made at first use: its base is asyncio's */
     PyObject *interrupted;               /* raised in work that a closing pool stops */
     PyObject *helpers[AIO_HELPER_COUNT]; /* NULL until aio_helper() */
@@ -48,6 +62,13 @@ typedef struct AioState {
     PyObject *str_drain;
     PyObject *str_poll;
     PyObject *str_call_soon;
+    PyObject *str_raw;
+
+    struct AioHome *home;           /* a reference; see home.h */
+    unsigned long worker_thread_id; /* of the thread that runs tasks here; 0: not a worker */
+    PyObject *queue_bridges;        /* dict: address of a loop -> weak reference to its bridge */
+    PyObject *shared_copies;        /* dict: id -> value, of what is shared; and as a list */
+    AioList shared_list;
 
     /* The pools that this interpreter started and whose threads may still be
      * alive, one owned reference each; for the exit handler. Without a GIL the

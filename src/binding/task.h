@@ -7,6 +7,9 @@
  *                 freed              ▼
  *                               RUNNING, abandoned ──► posted ──► freed
  *
+ * A large result makes a second round before it is delivered (copier.h): posted ──►
+ * queued again, or with a thread ──► copied ──► posted ──► delivered.
+ *
  * One party at a time owns a task and may free it: the queue, then the worker,
  * then the mailbox, then the loop's drain. The caller's future knows its task
  * only while the bridge has it in flight, and the fields marked "owner" are
@@ -41,9 +44,11 @@ typedef struct AioTask {
     /* Nobody waits for it any more. Set by the owner, read by whoever decides
      * to interrupt the work; a hint, so relaxed. */
     _Atomic bool abandoned;
-    /* Owner only: where the future keeps its pointer to this task; NULL unbound. */
-    struct AioTask **owner_slot;
     AioMessage message; /* the call; then, written by the worker, its outcome */
+    AioHeld lent;       /* what the call held, until the task is freed by its caller */
+    /* Where the result is large: see copier.h. */
+    AioListNode copy_link;
+    struct AioPrefetch *prefetch; /* NULL, or what is copied; owned */
 } AioTask;
 
 static inline AioTask *
@@ -70,12 +75,8 @@ void aio_task_deliver(AioState *state, AioTask *task);
 /* Post a task that has ended, and count it as done. Takes the task. */
 void aio_task_complete(AioTask *task, AioTaskStatus status);
 
-/* A new future on `loop`: an asyncio.Future whose cancel() also takes the task
- * that it is bound to out of the queue, or lets go of it where it runs. */
-PyObject *aio_task_future_new(AioState *state, PyObject *loop);
-
-/* Bind a task in flight to its future, and undo that. Owner only. */
-void aio_task_bind(AioTask *task);
-void aio_task_unbind(AioTask *task);
+/* Nobody waits for the task any more: take it back if it is still queued, and let go of
+ * it if it is not. Owner only. */
+void aio_task_abandon(AioTask *task);
 
 #endif

@@ -6,7 +6,14 @@
  *     ┌─► wait for a task (GIL released) ── closed and empty ──┐
  *     │     │                                                  │
  *     └── run it, post the outcome                             ▼
+ *                                              linger while others use its memory
+ *                                                              ▼
  *                                              end the interpreter; thread ends
+ *
+ * Lingering. A memoryview that was a result shows memory of this interpreter, which must
+ * stay as long as that is used, even if the runner is closed meanwhile. Such a worker has
+ * ended for everybody who waits for that; it sleeps until the last loan has come back,
+ * or the program ends.
  *
  * The thread belongs to no interpreter but its own: it never has a thread state
  * of, nor waits for the GIL of, the interpreter that submits.
@@ -22,9 +29,12 @@
  */
 #include "worker.h"
 
+#include "blocked.h"
+#include "copier.h"
 #include "core/thread.h"
 #include "failure.h"
 #include "pool.h"
+#include "shared.h"
 
 int
 aio_worker_init(AioWorker *worker, AioPool *pool)
@@ -111,6 +121,7 @@ aio_worker_interrupt(AioWorker *worker, bool only_abandoned)
             if (worker->interruptible && (!only_abandoned || current_is_abandoned(worker))) {
                 worker->interrupted = true;
                 PyThreadState_SetAsyncExc(worker->thread_id, worker->interrupted_type);
+                aio_blocked_interrupt_task(worker->home);
             }
             pthread_mutex_unlock(&worker->running_lock);
             PyThreadState_Clear(tstate);
@@ -145,7 +156,8 @@ call(AioWorker *worker, AioTask *task)
     if (result == NULL) {
         goto done;
     }
-    aio_message_clear(&task->message);
+    /* What the caller lent goes back with the task, without a wake-up of its own. */
+    aio_message_clear_bytes(&task->message, &task->lent);
     if (aio_message_encode_value(state, &task->message, result, "result") == 0) {
         status = AIO_TASK_RETURNED;
     }
@@ -170,6 +182,12 @@ done:
 static void
 run_task(AioWorker *worker, AioTask *task)
 {
+    if (task->prefetch != NULL) { /* it has run: its result is to be copied */
+        PyThreadState *tstate = PyEval_SaveThread();
+        aio_copier_run(task);
+        PyEval_RestoreThread(tstate);
+        return;
+    }
     begin_interruptible(worker, task);
     AioTaskStatus status = call(worker, task);
     end_interruptible(worker);
@@ -185,17 +203,81 @@ run_tasks(AioWorker *worker)
         if (node == NULL) {
             /* Other threads of this interpreter run while we wait. */
             PyThreadState *tstate = PyEval_SaveThread();
-            AioPopResult popped = aio_taskqueue_pop(queue, &worker->consumer, &node);
+            const AioPopResult result = aio_taskqueue_pop(queue, &worker->consumer, &node);
             PyEval_RestoreThread(tstate);
-            if (popped == AIO_POP_CLOSED) {
+            if (result == AIO_POP_CLOSED) {
                 return;
             }
-            if (popped == AIO_POP_NUDGED) {
-                continue; /* nobody nudges yet */
+            if (result == AIO_POP_NUDGED) {
+                aio_home_settle(worker->home);
+                continue;
             }
         }
+        /* What was given back before the task was submitted is let go before it runs. */
+        aio_home_settle(worker->home);
         run_task(worker, aio_task_of_queue_node(node));
     }
+}
+
+static void
+ring_worker(AioListener *listener)
+{
+    AioWorker *worker = aio_container_of(listener, AioWorker, listener);
+    aio_taskqueue_nudge(&worker->pool->queue, &worker->consumer);
+}
+
+/* Whether others use memory of this interpreter, whose GIL is held. */
+static bool
+is_in_use(AioHome *home)
+{
+    aio_home_settle(home);
+    return atomic_load_explicit(&home->lent, memory_order_relaxed) > 0;
+}
+
+/* Let go of the memory of other interpreters. */
+static void
+release_views(AioState *state)
+{
+    PyObject *function = aio_helper(state, AIO_HELPER_RELEASE_VIEWS);
+    PyObject *result = function == NULL ? NULL : PyObject_CallNoArgs(function);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(function);
+    }
+    Py_XDECREF(result);
+}
+
+/* Sleep, with the GIL released, while others use memory of this interpreter; the GIL is
+ * held. Returns whether it had to. */
+static bool
+linger(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioHome *home = worker->home;
+
+    if (!is_in_use(home)) {
+        return false;
+    }
+    /* Two workers that look at each other's memory must not linger for each other. */
+    release_views(worker->state);
+    if (!is_in_use(home)) {
+        return false;
+    }
+    /* Before the others, so that who waits for those finds it. */
+    aio_pending_add(&pool->lingering);
+    PyThreadState *tstate = PyEval_SaveThread();
+    aio_pending_done(&pool->live_workers);
+    aio_pending_done(&pool->threads);
+    while (!atomic_load(&pool->evicting)) {
+        aio_taskqueue_await_nudge(&pool->queue, &worker->consumer);
+        PyEval_RestoreThread(tstate);
+        const bool in_use = is_in_use(home);
+        tstate = PyEval_SaveThread();
+        if (!in_use) {
+            break;
+        }
+    }
+    PyEval_RestoreThread(tstate);
+    return true;
 }
 
 /* ---- the interpreter ----------------------------------------------------- */
@@ -221,6 +303,11 @@ set_up(AioWorker *worker)
     worker->state = aio_state_of_module(module);
     worker->interrupted_type = worker->state->interrupted;
     worker->thread_id = PyThread_get_thread_ident();
+    worker->state->worker_thread_id = worker->thread_id;
+    worker->home = worker->state->home;
+    aio_counted_acquire(&worker->home->counted);
+    worker->listener.ring = ring_worker;
+    aio_home_listen(worker->home, &worker->listener);
     function = aio_helper(worker->state, AIO_HELPER_SET_UP_WORKER);
     if (function == NULL) {
         goto done;
@@ -249,8 +336,27 @@ publish_interpreter(AioWorker *worker, PyInterpreterState *interpreter)
     pthread_mutex_unlock(&worker->lock);
 }
 
-/* The worker's life inside its interpreter, whose GIL is held. */
-static void
+/* The interpreter's last moments: nothing of it is used by others, or they must do
+ * without. The GIL is held. Returns whether it lingered. */
+static bool
+leave(AioWorker *worker)
+{
+    AioHome *home = worker->home;
+
+    aio_function_cache_clear(&worker->functions);
+    if (home == NULL) { /* our module could not be imported */
+        return false;
+    }
+    aio_blocked_end_all(home);
+    aio_shared_forget_all(worker->state);
+    const bool has_lingered = linger(worker);
+    aio_home_unlisten(home, &worker->listener);
+    aio_home_close(home);
+    return has_lingered;
+}
+
+/* The worker's life inside its interpreter, whose GIL is held. Returns as leave(). */
+static bool
 live(AioWorker *worker, PyThreadState *tstate)
 {
     PyEval_SaveThread();
@@ -275,7 +381,7 @@ live(AioWorker *worker, PyThreadState *tstate)
     PyEval_SaveThread();
     publish_interpreter(worker, NULL);
     PyEval_RestoreThread(tstate);
-    aio_function_cache_clear(&worker->functions);
+    return leave(worker);
 }
 
 static PyStatus
@@ -299,6 +405,7 @@ aio_worker_main(void *argument)
     AioWorker *worker = argument;
     AioPool *pool = worker->pool;
     PyThreadState *tstate = NULL;
+    bool has_lingered = false;
 
     PyStatus status = new_interpreter(&tstate);
     if (PyStatus_Exception(status)) {
@@ -310,10 +417,18 @@ aio_worker_main(void *argument)
         aio_pool_break(pool, &failure);
     }
     else {
-        live(worker, tstate);
+        has_lingered = live(worker, tstate);
         Py_EndInterpreter(tstate);
+        if (worker->home != NULL) {
+            aio_home_release(worker->home);
+        }
     }
-    aio_pending_done(&pool->live_workers);
-    aio_pending_done(&pool->threads);
+    if (has_lingered) {
+        aio_pending_done(&pool->lingering);
+    }
+    else {
+        aio_pending_done(&pool->live_workers);
+        aio_pending_done(&pool->threads);
+    }
     aio_pool_release(pool);
 }

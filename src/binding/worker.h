@@ -7,6 +7,7 @@
 
 #include "core/taskqueue.h"
 #include "function.h"
+#include "home.h"
 #include "task.h"
 
 struct AioPool;
@@ -32,6 +33,9 @@ typedef struct AioWorker {
     AioTask *current;   /* the task that runs, NULL in the set-up */
     unsigned long thread_id;
     PyObject *interrupted_type; /* borrowed from the worker's module state */
+    AioHome *home;              /* its interpreter's; a reference */
+
+    AioListener listener; /* of its home: nudges it */
 
     /* The worker's thread only. */
     AioState *state;
@@ -42,7 +46,7 @@ int aio_worker_init(AioWorker *worker, struct AioPool *pool);
 void aio_worker_destroy(AioWorker *worker);
 
 /* A worker's thread, from start to end; takes over one reference to the pool
- * and one count in its `threads`. */
+ * and one count in its `live_workers` and `threads`. */
 void aio_worker_main(void *worker);
 
 /* True while it runs a task that nobody waits for any more. Any thread. */

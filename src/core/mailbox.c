@@ -55,11 +55,17 @@ reverse(AioMailNode *node)
     return reversed;
 }
 
+bool
+aio_mailbox_is_closed(AioMailbox *mailbox)
+{
+    return atomic_load_explicit(&mailbox->head, memory_order_relaxed) == &closed_mark;
+}
+
 AioMailNode *
 aio_mailbox_take(AioMailbox *mailbox)
 {
     /* Only the reader closes, so a mailbox that is open now stays so during this call. */
-    if (atomic_load_explicit(&mailbox->head, memory_order_relaxed) == &closed_mark) {
+    if (aio_mailbox_is_closed(mailbox)) {
         return NULL;
     }
     return reverse(atomic_exchange_explicit(&mailbox->head, NULL, memory_order_acquire));

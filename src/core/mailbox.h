@@ -64,6 +64,9 @@ aio_mailbox_has_mail(AioMailbox *mailbox)
     return atomic_load_explicit(&mailbox->head, memory_order_relaxed) != NULL;
 }
 
+/* The reader only: whether it has closed the mailbox. */
+bool aio_mailbox_is_closed(AioMailbox *mailbox);
+
 /* The reader only. Everything in the mailbox, oldest first, or NULL. */
 AioMailNode *aio_mailbox_take(AioMailbox *mailbox);
 

@@ -123,6 +123,14 @@ is_nudged(AioConsumer *consumer)
     return atomic_load_explicit(&consumer->nudged, memory_order_relaxed);
 }
 
+/* `lock` must be held, a task has just been linked. The consumer to unpark after
+ * unlocking, or NULL. */
+static AioConsumer *
+cover(AioTaskQueue *queue)
+{
+    return add_to_length(queue, 1) > queue->spinning + queue->waking ? choose_idle(queue) : NULL;
+}
+
 bool
 aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node)
 {
@@ -134,12 +142,31 @@ aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node)
         return false;
     }
     aio_list_append(&queue->tasks, &node->link);
-    if (add_to_length(queue, 1) > queue->spinning + queue->waking) {
-        to_wake = choose_idle(queue);
-    }
+    to_wake = cover(queue);
     pthread_mutex_unlock(&queue->lock);
 
     /* Outside the lock, so that the woken one does not run into it. */
+    if (to_wake != NULL) {
+        aio_unpark(&to_wake->parker);
+    }
+    return true;
+}
+
+bool
+aio_taskqueue_push_if_idle(AioTaskQueue *queue, AioTaskNode *node)
+{
+    AioConsumer *to_wake = NULL;
+
+    pthread_mutex_lock(&queue->lock);
+    const long length = atomic_load_explicit(&queue->length, memory_order_relaxed);
+    if (queue->closed ||
+        (length >= queue->spinning + queue->waking && aio_list_is_empty(&queue->idle))) {
+        pthread_mutex_unlock(&queue->lock);
+        return false;
+    }
+    aio_list_prepend(&queue->tasks, &node->link);
+    to_wake = cover(queue);
+    pthread_mutex_unlock(&queue->lock);
     if (to_wake != NULL) {
         aio_unpark(&to_wake->parker);
     }

@@ -80,6 +80,10 @@ void aio_task_node_init(AioTaskNode *node);
 /* Take `node`. False (and the caller keeps it) if the queue is closed. */
 bool aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node);
 
+/* As push, but at the front, and only if a consumer idles that has nothing to do yet: it
+ * will take this one next. False (and the caller keeps it) if there is none. */
+bool aio_taskqueue_push_if_idle(AioTaskQueue *queue, AioTaskNode *node);
+
 /* The next task, or NULL at once if there is none. */
 AioTaskNode *aio_taskqueue_try_pop(AioTaskQueue *queue);
 

@@ -1,0 +1,19 @@
+/* future.h: the future that stands for a call, or for a wait of a loop. */
+#ifndef AIO_BINDING_FUTURE_H
+#define AIO_BINDING_FUTURE_H
+
+#include <Python.h>
+
+#include "bridge.h"
+#include "state.h"
+
+/* A new future on `loop`: an asyncio.Future whose cancel() also cancels the mail that it
+ * is bound to: it takes a task out of the queue, or lets go of it where it runs. */
+PyObject *aio_future_new(AioState *state, PyObject *loop);
+
+/* Bind a mail in flight to its future, which aio_future_new() made; and undo that (it
+ * need not be bound). Owner only. */
+void aio_future_bind(AioMail *mail);
+void aio_future_unbind(AioMail *mail);
+
+#endif
