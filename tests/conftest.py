@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers.gate import Gate, Trace
+from helpers.gate import Gate, Signals, Trace
 from helpers.programs import Program
 
 
@@ -43,6 +43,13 @@ def trace() -> Iterator[Trace]:
     trace = Trace()
     yield trace
     trace.close()
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    signals = Signals()
+    yield signals
+    signals.close()
 
 
 @pytest.fixture

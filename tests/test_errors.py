@@ -300,11 +300,21 @@ class TestDescribed:
         assert type_name.rpartition(".")[2] in str(error)
         assert message in str(error)
 
-    def test_a_class_that_the_caller_cannot_import(self, call: Callable[..., Any]) -> None:
+    def test_a_class_that_the_caller_cannot_import(self) -> None:
+        async def main() -> None:
+            async with Runner(workers=1, initializer=failing.do_without_cloudpickle) as runner:
+                await runner.run(failing.raise_local_class)
+
         with pytest.raises(InterpreterError, match="of a function") as caught:
-            call(failing.raise_local_class)
+            asyncio.run(main())
         assert caught.value.type_name.startswith("workfns.failing.")
         assert caught.value.type_name.endswith("Local")
+
+    def test_with_cloudpickle_such_a_class_arrives_by_value(self, call: Callable[..., Any]) -> None:
+        with pytest.raises(Exception, match="of a function") as caught:
+            call(failing.raise_local_class)
+        assert type(caught.value).__name__ == "Local"
+        assert type(caught.value).__module__ == "workfns.failing"
 
     def test_an_attribute_that_cannot_cross_does_not_hide_the_exception(
         self, call: Callable[..., Any]

@@ -26,7 +26,22 @@ def grown_by(name: str, *arguments: str, limit: float = 55) -> float:
     return float(found[1])
 
 
-@pytest.mark.parametrize("name", ["tasks", "failures", "cancelled", "payloads", "loops"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tasks",
+        "failures",
+        "cancelled",
+        "payloads",
+        "loops",
+        "views",
+        "small_views",
+        "blobs",
+        "queues",
+        "shared",
+        "lambdas",
+    ],
+)
 def test_the_process_does_not_grow(name: str) -> None:
     grown_by(name)
 
@@ -35,6 +50,18 @@ def test_the_process_does_not_grow(name: str) -> None:
 @pytest.mark.timeout(600 * SLOWNESS)
 def test_a_million_tasks_leave_nothing_behind() -> None:
     grown_by("tasks", "--rounds", "1000", limit=550)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800 * SLOWNESS)
+def test_a_million_lambdas_leave_nothing_behind() -> None:
+    grown_by("lambdas", "--rounds", "1000", limit=1_700)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="CPython 3.13 leaks every interpreter")
+@pytest.mark.timeout(120 * SLOWNESS)
+def test_views_that_outlive_their_runners_leave_nothing_behind() -> None:
+    grown_by("views_of_runners", limit=110)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="CPython 3.13 leaks every interpreter")

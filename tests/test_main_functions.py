@@ -264,6 +264,8 @@ def test_a_function_defined_in_the_guarded_part_says_so(program: Program) -> Non
 
 
 FROM_NOWHERE = """
+import sys
+sys.modules["cloudpickle"] = None  # with it, see test_by_value.py
 import asyncio
 from aiointerpreters import Runner, RunnerError
 

@@ -844,8 +844,8 @@ class TestPreparing:
         assert issubclass(BrokenRunner, BrokenExecutor)
 
     def test_an_initializer_that_cannot_be_sent_is_an_error_at_the_start(self) -> None:
-        with pytest.raises(RunnerError, match="lambda"):
-            Runner(workers=1, initializer=lambda: None).start()
+        with pytest.raises(RunnerError, match="coroutine"):
+            Runner(workers=1, initializer=values.coroutine_function).start()
 
     def test_initargs_that_cannot_be_sent_are_an_error_at_the_start(self) -> None:
         with pytest.raises(NotShareableError, match="lock"):

@@ -227,6 +227,45 @@ a_push_does_not_count_on_whom_a_nudge_woke(void)
     aio_taskqueue_destroy(&queue);
 }
 
+static void
+a_task_for_whoever_idles_is_refused_where_nobody_does(void)
+{
+    /* As above: a consumer that parks, and does not come back by itself. */
+    AioTaskQueue queue;
+    AioConsumer idle;
+    AioTaskNode early, late, refused;
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    CHECK(aio_consumer_init(&idle) == 0);
+    aio_task_node_init(&early);
+    aio_task_node_init(&late);
+    aio_task_node_init(&refused);
+    CHECK(!aio_taskqueue_push_if_idle(&queue, &refused)); /* nobody is there at all */
+    aio_list_append(&queue.idle, &idle.idle_link);
+    CHECK(aio_taskqueue_push_if_idle(&queue, &early));
+    CHECK(aio_park_until(&idle.parker, 0));               /* it is woken for that */
+    CHECK(!aio_taskqueue_push_if_idle(&queue, &refused)); /* now it has something to do */
+    CHECK(aio_taskqueue_try_pop(&queue) == &early);
+    CHECK(aio_taskqueue_push_if_idle(&queue, &early)); /* it still is about to look */
+    CHECK(!aio_taskqueue_push_if_idle(&queue, &refused));
+    CHECK(aio_taskqueue_remove(&queue, &early));
+
+    /* Before what was pushed earlier, but only if there is one more who idles. */
+    AioConsumer second;
+    CHECK(aio_consumer_init(&second) == 0);
+    CHECK(aio_taskqueue_push(&queue, &late));
+    CHECK(!aio_taskqueue_push_if_idle(&queue, &refused));
+    aio_list_append(&queue.idle, &second.idle_link);
+    CHECK(aio_taskqueue_push_if_idle(&queue, &early));
+    CHECK(aio_park_until(&second.parker, 0));
+    CHECK(aio_taskqueue_try_pop(&queue) == &early);
+    CHECK(aio_taskqueue_try_pop(&queue) == &late);
+    aio_taskqueue_close(&queue);
+    CHECK(!aio_taskqueue_push_if_idle(&queue, &refused));
+    aio_consumer_destroy(&second);
+    aio_consumer_destroy(&idle);
+    aio_taskqueue_destroy(&queue);
+}
+
 /* ---- consumers in threads ------------------------------------------------ */
 
 enum { MAX_WORKERS = 4 };
@@ -1144,6 +1183,7 @@ main(void)
     RUN(a_task_comes_before_a_nudge_and_that_before_the_closing);
     RUN(awaiting_a_nudge_leaves_tasks_and_the_closing_alone);
     RUN(a_push_does_not_count_on_whom_a_nudge_woke);
+    RUN(a_task_for_whoever_idles_is_refused_where_nobody_does);
     RUN(an_idle_worker_spins_for_a_moment_only);
     RUN(close_wakes_every_parked_worker);
     RUN(the_worker_that_fell_idle_last_is_woken_first);

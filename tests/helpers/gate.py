@@ -75,6 +75,38 @@ class Gate:
         self.open()
 
 
+class Signals:
+    """A pipe for a byte per event: whoever sees the event writes to `fd`, the test waits.
+
+    The loop that awaits them sleeps in its selector until a byte is there, and the worker that
+    writes one may be idle otherwise: that is how a test knows that nothing else was needed.
+    """
+
+    def __init__(self) -> None:
+        self._read, self.fd = os.pipe()
+
+    async def arrive(self, count: int = 1) -> bytes:
+        found = b""
+        while len(found) < count:
+            await readable(self._read)
+            found += os.read(self._read, count - len(found))
+        return found
+
+    def arrive_blocking(self, count: int = 1) -> bytes:
+        found = b""
+        while len(found) < count:
+            assert select.select([self._read], [], [], SOON)[0], "no signal came"
+            found += os.read(self._read, count - len(found))
+        return found
+
+    def any_came(self) -> bool:
+        return bool(select.select([self._read], [], [], 0)[0])
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self.fd)
+
+
 class Trace:
     """What workers wrote with `waiting.leave_mark(trace.fd, …)`, in the order of the writes."""
 

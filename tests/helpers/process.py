@@ -1,5 +1,6 @@
-"""What the operating system says of this process (Linux)."""
+"""What the operating system says of this process (Linux), and waiting for what nobody announces."""
 
+import asyncio
 import os
 import sys
 import threading
@@ -25,4 +26,13 @@ def eventually(condition: Callable[[], bool]) -> bool:
         if condition():
             return True
         pause.wait(0.01)
+    return condition()
+
+
+async def until(condition: Callable[[], bool]) -> bool:
+    """As `eventually`, in a running loop. A test of promptness waits on `Signals` instead."""
+    for _ in range(int(SOON / 0.01)):
+        if condition():
+            return True
+        await asyncio.sleep(0.01)
     return condition()

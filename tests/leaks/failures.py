@@ -7,6 +7,7 @@ from measure import arguments, check
 from aiointerpreters import Runner
 from workfns import classes, failing, values
 
+LOCK = values.lock()
 FAILING = [
     (failing.divide_by_zero, ()),
     (failing.raise_with_causes, ()),
@@ -23,8 +24,8 @@ FAILING = [
     (values.square, ()),
     (values.echo, ([bytes(1_000), classes.Point(1), values.lock()],)),
     (values.echo, (classes.RaisesWhenRebuilt(),)),
-    (lambda: 1, ()),
-    (values.original_shadowed, ()),
+    (values.coroutine_function, ()),
+    (lambda held=LOCK: held, ()),
 ]
 
 

@@ -82,9 +82,10 @@ def random_call(dice: random.Random) -> Call:
         case 4:
             return failing.exit_with, (3,), {}, raises(InterpreterError)
         case 5:
-            return (lambda: 1), (), {}, raises(RunnerError)
+            number = dice.randrange(5)
+            return (lambda: number), (), {}, gives(number)
         case 6:
-            return failing.raise_local_class, (), {}, raises(InterpreterError)
+            return failing.exit_with, (3,), {}, raises(InterpreterError)
         case 7:
             number = dice.randrange(3_000)
             return values.total, (list(range(number)),), {}, gives(sum(range(number)))

@@ -34,6 +34,15 @@ class Flags(enum.Flag):
     B = 2
 
 
+class IntFlags(enum.IntFlag):
+    A = 1
+    B = 2
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
 class Pair(NamedTuple):
     left: int
     right: str
@@ -57,6 +66,34 @@ class Items(list):  # type: ignore[type-arg]
 class Table(dict):  # type: ignore[type-arg]
     def __missing__(self, key: object) -> object:
         return key
+
+
+class Ratio(float):
+    pass
+
+
+class Phase(complex):
+    pass
+
+
+class Raw(bytes):
+    pass
+
+
+class Buffer(bytearray):
+    pass
+
+
+class Row(tuple):  # type: ignore[type-arg]
+    pass
+
+
+class Group(set):  # type: ignore[type-arg]
+    pass
+
+
+class FrozenGroup(frozenset):  # type: ignore[type-arg]
+    pass
 
 
 class Node:

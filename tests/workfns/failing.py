@@ -1,6 +1,7 @@
 """Functions that raise, in every way that exceptions can."""
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
@@ -182,6 +183,10 @@ def import_missing() -> None:
 
 def compile_badly() -> None:
     compile("x = = 1", "<text>", "exec")
+
+
+def do_without_cloudpickle() -> None:
+    sys.modules["cloudpickle"] = None  # type: ignore[assignment]
 
 
 def raise_local_class() -> None:

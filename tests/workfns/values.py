@@ -28,15 +28,6 @@ def everything(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, An
     return args, kwargs
 
 
-def view_facts(view: memoryview) -> tuple[Any, ...]:
-    return view.format, view.itemsize, view.ndim, view.shape, view.readonly, view.tobytes()
-
-
-def fill_view(view: memoryview, byte: int) -> bytes:
-    view[:] = bytes([byte]) * len(view)
-    return view.tobytes()
-
-
 def apply(function: Any, *args: Any) -> Any:
     return function(*args)
 
