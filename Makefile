@@ -31,7 +31,7 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench asan clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-values asan clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -41,7 +41,7 @@ help:
 	@echo "make build       build and install the package into $(VENV)"
 	@echo "make core-test   the C core's tests    (SANITIZE=thread, SANITIZE=address,undefined, PORTABLE=true)"
 	@echo "make asan        the Python tests with the extension under AddressSanitizer"
-	@echo "make bench       measure"
+	@echo "make bench       measure               make bench-values   how values cross (ARGS=--quick)"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
 	@echo "make format      lay out the code      make clean       remove build/"
 	@echo
@@ -113,6 +113,9 @@ bench: build
 	@for program in benchmarks/[!_]*.py; do \
 	     echo "make: running $$program"; $(BIN)/python $$program $(ARGS) || exit 1; \
 	 done
+
+bench-values: build
+	@$(BIN)/python benchmarks/values.py $(ARGS)
 
 # The C core's tests need no Python, only the build tools in the virtual environment.
 SANITIZE ?= none

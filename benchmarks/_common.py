@@ -10,10 +10,13 @@ import gc
 import os
 import platform
 import resource
+import site
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 from resource import RUSAGE_CHILDREN as CHILDREN
 from resource import RUSAGE_SELF as SELF
@@ -22,6 +25,7 @@ from statistics import quantiles
 HERE = Path(__file__).parent
 
 type Call = Callable[[int], Awaitable[object]]
+type Thunk = Callable[[], Awaitable[object]]  # a call with its arguments
 
 
 def noop(value: int) -> int:
@@ -74,6 +78,57 @@ async def gathered(call: Call, calls: int = 5000) -> list[float]:
 MEASURES = {"back to back": back_to_back, "after 1 ms": after_pause, "gather": gathered}
 
 
+async def alternating(
+    first: Thunk, second: Thunk, calls: int = 300, seconds: float = 0.5
+) -> tuple[list[float], list[float]]:
+    """Await the two by turns; the durations of each, in microseconds.
+
+    Results are dropped in between, and that isn't counted: the event loop keeps one until the task
+    is suspended the next time, so that it would be the other call's time.
+    """
+    clock = time.perf_counter
+    of_first: list[float] = []
+    of_second: list[float] = []
+    end = clock() + seconds
+    with no_collections():
+        for _ in range(calls):
+            for call, samples in ((first, of_first), (second, of_second)):
+                began = clock()
+                await call()
+                done = clock()
+                samples.append((done - began) * 1e6)
+                await asyncio.sleep(0)
+            if done > end:
+                break
+    return of_first, of_second
+
+
+async def in_a_block(call: Thunk, calls: int = 300, seconds: float = 0.5) -> float:
+    """Await one call after another; the mean duration of one, in microseconds.
+
+    The dropping of results is counted here, as all that a call leaves for later.
+    """
+    with no_collections():
+        began = now = time.perf_counter()
+        done = 0
+        while done < calls and now < began + seconds:
+            await call()
+            done += 1
+            now = time.perf_counter()
+    return (now - began) / done * 1e6
+
+
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """Collect garbage now, and not meanwhile: else it meets whoever's turn it happens to be."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def percentile(samples: Sequence[float], percent: int) -> float:
     """Return a percentile; of one sample, that sample."""
     return quantiles(samples, n=100)[percent - 1] if len(samples) > 1 else samples[0]
@@ -87,6 +142,26 @@ def event_loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
 
         loops["uvloop"] = uvloop.new_event_loop
     return loops
+
+
+# ---- the standard library's executors ----
+
+
+def process_pool(workers: int) -> Executor:
+    """Return a pool of processes, started afresh: forking a process with interpreters fails."""
+    return ProcessPoolExecutor(workers, get_context("spawn"))
+
+
+def interpreter_pools(workers: int) -> list[Executor]:
+    """Return the standard library's pool of interpreters, if this Python has it."""
+    if sys.version_info >= (3, 14):
+        from concurrent.futures import InterpreterPoolExecutor
+
+        # Its interpreters don't inherit sys.path, and must find what is called.
+        return [
+            InterpreterPoolExecutor(workers, initializer=site.addsitedir, initargs=(str(HERE),))
+        ]
+    return []
 
 
 # ---- this process, as Linux sees it ----
@@ -150,3 +225,40 @@ def show(text: str = "") -> None:
     """Print at once, also into a pipe."""
     print(text)
     sys.stdout.flush()
+
+
+def ratio(times: float) -> str:
+    """Format how many times as long something takes."""
+    return f"{times:.2f}" if times < 10 else f"{times:,.0f}"
+
+
+def duration(microseconds: float) -> str:
+    """Format a duration, in microseconds or milliseconds."""
+    if abs(microseconds) < 10_000:
+        return f"{microseconds:,.{1 if abs(microseconds) < 100 else 0}f} us"
+    return f"{microseconds / 1000:,.0f} ms"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that is Markdown, and that can be read as it is."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    for row in (header, rule, *rows):
+        first, *others = (
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        show(f"| {' | '.join([first, *others])} |")
+    show()
+
+
+def at_most(what: str, value: float, limit: float) -> None:
+    """Print whether a target is met."""
+    met = "met" if value <= limit else "MISSED"
+    show(f"- {what}: {ratio(value)}, at most {limit:g} wanted: {met}")
+
+
+def at_least(what: str, value: float, limit: float) -> None:
+    """Print whether a target is met."""
+    met = "met" if value >= limit else "MISSED"
+    show(f"- {what}: {ratio(value)}, at least {limit:g} wanted: {met}")

@@ -18,14 +18,12 @@ import argparse
 import asyncio
 import json
 import os
-import site
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -34,9 +32,12 @@ from _common import (
     MEASURES,
     Call,
     event_loops,
+    interpreter_pools,
     machine,
     noop,
     percentile,
+    process_pool,
+    ratio,
     show,
     watching_others,
 )
@@ -145,16 +146,9 @@ async def all_sides(workers: int, loop_name: str) -> AsyncIterator[dict[str, Mea
             "ThreadPoolExecutor": executor(threads),
             "asyncio.to_thread": local(lambda number: asyncio.to_thread(noop, number)),
         }
-        if sys.version_info >= (3, 14):
-            from concurrent.futures import InterpreterPoolExecutor
-
-            # Its interpreters don't inherit sys.path, and must find noop.
-            interpreters = InterpreterPoolExecutor(
-                workers, initializer=site.addsitedir, initargs=(str(HERE),)
-            )
+        for interpreters in interpreter_pools(workers):
             sides["InterpreterPoolExecutor"] = executor(stack.enter_context(interpreters))
-        processes = ProcessPoolExecutor(workers, get_context("spawn"))
-        sides["ProcessPoolExecutor"] = executor(stack.enter_context(processes))
+        sides["ProcessPoolExecutor"] = executor(stack.enter_context(process_pool(workers)))
         if theirs:
             sides["original aiointerpreters 0.5.0"] = theirs
         sides["(asyncio alone)"] = await stack.enter_async_context(asyncio_alone())
@@ -175,11 +169,6 @@ async def measure_all(workers: int, rounds: int, loop_name: str) -> Samples:
                     if round_number:
                         samples[side][name] += of_this_turn
     return samples
-
-
-def ratio(times: float) -> str:
-    """Format how many times as long something takes."""
-    return f"{times:.2f}" if times < 10 else f"{times:,.0f}"
 
 
 def print_table(samples: Samples) -> None:
