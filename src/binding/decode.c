@@ -5,6 +5,7 @@
  * interpreter. What is held may belong to others: here it is only referred to.
  */
 #include <Python.h>
+#include <assert.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -21,9 +22,16 @@ typedef struct Decoder {
     AioState *state;
     const unsigned char *next;
     const unsigned char *end;
+    /* How many values the containers begun so far still wait for, of which `next` is the
+     * first. Each takes a byte at least: so what all containers together make room for is
+     * bounded by the message's size, whatever counts it has. */
+    size_t awaited;
     const AioHeld *held;
     AioPrefetch *prefetch; /* NULL, or what of `held` is copied already */
 } Decoder;
+
+/* How a RecursionError's text ends. */
+static const char while_receiving[] = " while receiving a value from another interpreter";
 
 static PyObject *decode(Decoder *decoder);
 
@@ -67,18 +75,20 @@ take_bytes(Decoder *decoder, size_t unit, Py_ssize_t *count)
     return take(decoder, (size_t)length * unit);
 }
 
-/* The number of values that follow, each of which takes a byte at least. */
+/* A container's count, each of which stands for `values` values that follow. */
 static int
-take_count(Decoder *decoder, Py_ssize_t *count)
+take_count(Decoder *decoder, size_t values, Py_ssize_t *count)
 {
     uint64_t number;
     if (take_word(decoder, &number) < 0) {
         return -1;
     }
-    if (number > (uint64_t)(decoder->end - decoder->next)) {
-        (void)take(decoder, SIZE_MAX);
+    const size_t left = (size_t)(decoder->end - decoder->next);
+    if (decoder->awaited > left || number > (left - decoder->awaited) / values) {
+        (void)take(decoder, SIZE_MAX); /* more than there is */
         return -1;
     }
+    decoder->awaited += (size_t)number * values;
     *count = (Py_ssize_t)number;
     return 0;
 }
@@ -164,8 +174,12 @@ decode_memoryview(Decoder *decoder)
 static PyObject *
 decode_pickled(Decoder *decoder)
 {
-    PyObject *loads = aio_helper(decoder->state, AIO_HELPER_LOADS);
     PyObject *pickle = NULL, *buffers = NULL, *objects = NULL, *value = NULL;
+    if (Py_EnterRecursiveCall(while_receiving)) {
+        return NULL;
+    }
+    PyObject *loads = aio_helper(decoder->state, AIO_HELPER_LOADS);
+    decoder->awaited += 3;
     if (loads != NULL && (pickle = decode(decoder)) != NULL &&
         (buffers = decode(decoder)) != NULL && (objects = decode(decoder)) != NULL) {
         value = PyObject_CallFunctionObjArgs(loads, pickle, buffers, objects, NULL);
@@ -173,6 +187,7 @@ decode_pickled(Decoder *decoder)
     Py_XDECREF(objects);
     Py_XDECREF(buffers);
     Py_XDECREF(pickle);
+    Py_LeaveRecursiveCall();
     return value;
 }
 
@@ -242,8 +257,8 @@ decode_container(Decoder *decoder, Tag tag)
 {
     Py_ssize_t count;
     PyObject *value;
-    if (take_count(decoder, &count) < 0 ||
-        Py_EnterRecursiveCall(" while receiving a value from another interpreter")) {
+    if (take_count(decoder, tag == TAG_DICT ? 2 : 1, &count) < 0 ||
+        Py_EnterRecursiveCall(while_receiving)) {
         return NULL;
     }
     switch (tag) {
@@ -277,6 +292,8 @@ decode(Decoder *decoder)
     if (bytes == NULL) {
         return NULL;
     }
+    assert(decoder->awaited > 0);
+    decoder->awaited--;
     switch (*bytes) {
     case TAG_NONE:
         Py_RETURN_NONE;
@@ -342,13 +359,15 @@ decode(Decoder *decoder)
     }
 }
 
+/* A decoder at the first of `count` values. */
 static Decoder
-decoder_of(AioState *state, const AioMessage *message)
+decoder_of(AioState *state, const AioMessage *message, size_t count)
 {
     return (Decoder){
         .state = state,
         .next = message->data,
         .end = message->data + message->size,
+        .awaited = count,
         .held = &message->held,
     };
 }
@@ -362,7 +381,7 @@ aio_message_decode_value(AioState *state, const AioMessage *message)
 PyObject *
 aio_message_decode_prefetched(AioState *state, const AioMessage *message, AioPrefetch *prefetch)
 {
-    Decoder decoder = decoder_of(state, message);
+    Decoder decoder = decoder_of(state, message, 1);
     decoder.prefetch = prefetch;
     return decode(&decoder);
 }
@@ -371,19 +390,24 @@ int
 aio_message_decode_call(AioState *state, const AioMessage *message, bool with_callable,
                         PyObject **callable, PyObject **args, PyObject **kwargs)
 {
-    Decoder decoder = decoder_of(state, message);
+    Decoder decoder = decoder_of(state, message, with_callable ? 3 : 2);
 
     *callable = *args = *kwargs = NULL;
-    if (with_callable && (*callable = decode(&decoder)) == NULL) {
-        return -1;
+    if ((with_callable && (*callable = decode(&decoder)) == NULL) ||
+        (*args = decode(&decoder)) == NULL || (*kwargs = decode(&decoder)) == NULL) {
+        goto failed;
     }
-    if ((*args = decode(&decoder)) == NULL || (*kwargs = decode(&decoder)) == NULL) {
-        Py_CLEAR(*callable);
-        Py_CLEAR(*args);
-        return -1;
+    if (!PyTuple_CheckExact(*args) || !PyDict_CheckExact(*kwargs)) {
+        PyErr_SetString(PyExc_SystemError, "aiointerpreters: a message that should be a call");
+        goto failed;
     }
     if (PyDict_GET_SIZE(*kwargs) == 0) {
         Py_CLEAR(*kwargs);
     }
     return 0;
+failed:
+    Py_CLEAR(*callable);
+    Py_CLEAR(*args);
+    Py_CLEAR(*kwargs);
+    return -1;
 }
