@@ -22,7 +22,8 @@ endif
 BUILD := build/$(PYTHON_VERSION)$(VARIANT)
 VENV := $(BUILD)/venv
 BIN := $(CURDIR)/$(VENV)/bin
-SOURCES := $(shell find src -type f ! -name '*.pyc') meson.build meson.options pyproject.toml
+SOURCES := $(shell find src -type f ! -name '*.pyc') $(wildcard tests/fuzz/*.c) \
+    meson.build meson.options pyproject.toml
 
 UV = VIRTUAL_ENV= UV_PYTHON_DOWNLOADS=never $$(tools/uv)
 UV_INSTALL = $(UV) pip install --quiet --python $(BIN)/python
@@ -31,7 +32,7 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench bench-values asan clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-values asan fuzz clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -41,6 +42,7 @@ help:
 	@echo "make build       build and install the package into $(VENV)"
 	@echo "make core-test   the C core's tests    (SANITIZE=thread, SANITIZE=address,undefined, PORTABLE=true)"
 	@echo "make asan        the Python tests with the extension under AddressSanitizer"
+	@echo "make fuzz        arbitrary bytes for the decoder of messages        (FUZZ_SECONDS=600)"
 	@echo "make bench       measure               make bench-values   how values cross (ARGS=--quick)"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
 	@echo "make format      lay out the code      make clean       remove build/"
@@ -145,9 +147,33 @@ asan:
 	 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	 build/$(PYTHON_VERSION)-asan/venv/bin/python -m pytest --timeout 300 --capture=sys $(ARGS)
 
+# The decoder of messages, fed with arbitrary bytes by libFuzzer, under the same sanitizers.  What
+# it finds is in build/fuzz, and is where the next run goes on.  Other versions of clang name the
+# files of its runtime without the machine's name.
+FUZZ_SECONDS ?= 60
+FUZZ_WORK = build/fuzz
+runtime = $(firstword $(wildcard $(foreach name,$(1)-$(shell uname -m)$(2) $(1)$(2), \
+    $(shell clang -print-file-name=libclang_rt.$(name) 2>/dev/null))))
+
+fuzz:
+	@fuzzer='$(call runtime,fuzzer_no_main,.a)'; asan='$(call runtime,asan,.so)'; \
+	 if [ -z "$$fuzzer" ] || [ -z "$$asan" ]; then \
+	     echo "make: no clang with libFuzzer and AddressSanitizer;" \
+	          "on Debian: apt-get install clang libclang-rt-dev" >&2; exit 1; \
+	 fi; \
+	 CC=clang $(MAKE) --no-print-directory build VARIANT=-fuzz \
+	     SETUP="-Dfuzzer=$$fuzzer -Db_sanitize=address,undefined -Db_lundef=false \
+	            -Dbuildtype=debugoptimized -Db_ndebug=false" || exit 1; \
+	 echo "make: fuzzing the decoder for $(FUZZ_SECONDS) seconds"; \
+	 LD_PRELOAD=$$asan PYTHONMALLOC=malloc \
+	 ASAN_OPTIONS=allocator_may_return_null=1:leak_check_at_exit=0 \
+	 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	 build/$(PYTHON_VERSION)-fuzz/venv/bin/python tests/fuzz/fuzz_decode.py \
+	     --seconds $(FUZZ_SECONDS) --work $(FUZZ_WORK) -- $(ARGS)
+
 # Style and types ---------------------------------------------------------------------------------
 
-C_FILES := $(wildcard src/*/*.[ch] tests/core/*.[ch])
+C_FILES := $(wildcard src/*/*.[ch] tests/core/*.[ch] tests/fuzz/*.c)
 
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check .
