@@ -328,7 +328,7 @@ class TestDeepNesting:
         assert ended.out.count("result 100000\n") == 2
 
     @pytest.mark.skipif(
-        sys.version_info < (3, 14), reason="the pickle of CPython 3.13 itself overflows such a stack"
+        sys.version_info < (3, 14), reason="pickle itself overflows such a stack on CPython 3.13"
     )
     def test_in_a_thread_with_a_small_stack(self, program: Program) -> None:
         epilogue = """

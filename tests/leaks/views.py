@@ -32,7 +32,7 @@ async def one_round() -> None:
 
 
 options = arguments(warm_up=10, rounds=60, allowed=10)
-with asyncio.Runner() as loop_runner, Runner(workers=2) as runner:
+with asyncio.Runner() as loop_runner, Runner(workers=1) as runner:
     check(
         lambda: loop_runner.run(one_round()),
         warm_up=options.warm_up,
