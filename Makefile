@@ -69,8 +69,10 @@ $(VENV)/.made: $(BUILD)/python
 $(VENV)/.filled: $(VENV)/.made pyproject.toml
 	$(call say,installing the tools to build and test with into $(VENV))
 	@$(UV_INSTALL) --group build --group test
-	@$(UV_INSTALL) --group uvloop --only-binary uvloop 2>/dev/null \
-	 || echo "make: no uvloop for Python $(PYTHON_VERSION); the tests do without"
+	@for name in uvloop numpy; do \
+	     $(UV_INSTALL) --group $$name --only-binary $$name 2>/dev/null \
+	     || echo "make: no $$name for Python $(PYTHON_VERSION); the tests do without"; \
+	 done
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.filled

@@ -31,7 +31,8 @@ async def one_round() -> None:
     await runner.run(views.drop_kept)
 
 
-options = arguments(warm_up=10, rounds=60, allowed=10)
+# Results of cancelled calls may lie about until the loop runs again.
+options = arguments(warm_up=10, rounds=60, allowed=30)
 with asyncio.Runner() as loop_runner, Runner(workers=1) as runner:
     check(
         lambda: loop_runner.run(one_round()),
