@@ -24,6 +24,24 @@ raise_ending(void)
     PyErr_SetString(PyExc_RuntimeError, "this interpreter is ending: nothing can wait in it");
 }
 
+/* The home's lock must be held. */
+static void
+interrupt(AioBlocked *blocked)
+{
+    blocked->interrupted = true;
+    aio_wake_signal(&blocked->wake);
+}
+
+/* Whether an exception that interrupts the task has come, and is being dealt with. */
+static bool
+handles_interruption(AioState *state)
+{
+    PyObject *handled = PyErr_GetHandledException();
+    const bool matches = handled != NULL && PyErr_GivenExceptionMatches(handled, state->interrupted);
+    Py_XDECREF(handled);
+    return matches;
+}
+
 int
 aio_blocked_init(AioBlocked *blocked, AioState *state, bool at_end)
 {
@@ -45,10 +63,16 @@ aio_blocked_init(AioBlocked *blocked, AioState *state, bool at_end)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
+    const bool is_handled = blocked->runs_tasks && handles_interruption(state);
     pthread_mutex_lock(&home->lock);
     const bool is_refused = home->is_ending && !at_end;
     if (!is_refused) {
         aio_list_append(&home->blocked, &blocked->link);
+    }
+    /* CPython looks for an exception that was sent after calls, not before them: it may
+     * be on its way while the thread comes here to sleep. */
+    if (blocked->runs_tasks && home->task_is_interrupted && !is_handled) {
+        interrupt(blocked);
     }
     pthread_mutex_unlock(&home->lock);
     if (is_refused) {
@@ -78,18 +102,19 @@ aio_blocked_wake(AioBlocked *blocked)
     pthread_mutex_unlock(&home->lock);
 }
 
-/* The home's lock must be held. */
-static void
-interrupt(AioBlocked *blocked)
+void
+aio_blocked_end_task(AioHome *home)
 {
-    blocked->interrupted = true;
-    aio_wake_signal(&blocked->wake);
+    pthread_mutex_lock(&home->lock);
+    home->task_is_interrupted = false;
+    pthread_mutex_unlock(&home->lock);
 }
 
 void
 aio_blocked_interrupt_task(AioHome *home)
 {
     pthread_mutex_lock(&home->lock);
+    home->task_is_interrupted = true;
     for (AioListNode *link = home->blocked.head.next; link != &home->blocked.head;
          link = link->next) {
         AioBlocked *blocked = aio_container_of(link, AioBlocked, link);

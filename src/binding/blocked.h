@@ -50,9 +50,12 @@ void aio_blocked_await_wake(AioBlocked *blocked);
  * touched any more. */
 void aio_blocked_wake(AioBlocked *blocked);
 
-/* Interrupt the wait of the thread that runs the tasks of that (worker's)
- * interpreter, if it is in one; the exception has been sent to it before. */
+/* Interrupt the wait of the thread that runs the tasks of that (worker's) interpreter, if
+ * it is in one, or the next one that it begins; the exception has been sent to it before. */
 void aio_blocked_interrupt_task(AioHome *home);
+
+/* That task has ended. */
+void aio_blocked_end_task(AioHome *home);
 
 /* The interpreter ends: every wait in it fails, now and from now on. */
 void aio_blocked_end_all(AioHome *home);

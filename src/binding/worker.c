@@ -88,6 +88,7 @@ end_interruptible(AioWorker *worker)
     if (interrupted) {
         /* Take back an exception that has not been raised yet. */
         PyThreadState_SetAsyncExc(worker->thread_id, NULL);
+        aio_blocked_end_task(worker->home);
     }
     return interrupted;
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import queue as std_queue
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, assert_type
@@ -11,10 +12,15 @@ from aiointerpreters import (
     BrokenRunner,
     InterpreterError,
     NotShareableError,
+    Queue,
+    QueueEmpty,
+    QueueFull,
+    QueueShutDown,
     RemoteTraceback,
     Runner,
     RunnerError,
     Shareable,
+    Shared,
     get_module_info,
 )
 from aiointerpreters.errors import AioInterpretersError
@@ -122,6 +128,41 @@ def errors(error: Exception) -> None:
     runtime: type[RuntimeError] = RunnerError
     wrong_type: type[TypeError] = NotShareableError
     print(base, runtime, wrong_type)
+
+
+def tag(lexicon: dict[str, int], text: str) -> list[int]:
+    return [lexicon[word] for word in text.split()]
+
+
+def produce(queue: Queue[int], count: int) -> None:
+    for number in range(count):
+        queue.put(number)
+    queue.shutdown()
+
+
+async def queues(runner: Runner) -> None:
+    queue = Queue[int](maxsize=3)
+    assert_type(queue, Queue[int])
+    runner.submit(produce, queue, 3)
+    assert_type(await queue.aget(), int)
+    assert_type(queue.get(timeout=1.5), int)
+    assert_type(queue.get_nowait(), int)
+    await queue.aput(4)
+    queue.put(5, block=False)
+    queue.put("six")  # type: ignore[arg-type]
+    await queue.aput(None)  # type: ignore[arg-type]
+    assert_type((queue.qsize(), queue.empty(), queue.maxsize), tuple[int, bool, int])
+    queue.shutdown(immediate=True)
+    empty: type[std_queue.Empty] = QueueEmpty
+    full: type[asyncio.QueueFull] = QueueFull
+    shut: type[AioInterpretersError] = QueueShutDown
+    print(empty, full, shut)
+
+
+async def shared(runner: Runner) -> None:
+    lexicon = Shared({"a": 1})
+    assert_type(await runner.run(tag, lexicon, "a"), list[int])
+    await runner.run(tag, Shared({"a": "b"}), "a")  # type: ignore[dict-item]
 
 
 async def original(runner: OriginalRunner) -> OriginalShareable:
