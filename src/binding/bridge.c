@@ -316,7 +316,8 @@ deliver_all(AioBridge *bridge)
         node = node->next;
         switch (mail->kind) {
         case AIO_MAIL_TASK:
-            if (!aio_copier_defers(state, bridge, aio_task_of_mail(mail), &copied)) {
+            if (aio_task_of_mail(mail)->message.held.count == 0 ||
+                !aio_copier_defers(state, bridge, aio_task_of_mail(mail), &copied)) {
                 aio_task_deliver(state, aio_task_of_mail(mail));
             }
             break;
@@ -343,7 +344,9 @@ deliver_all(AioBridge *bridge)
             break;
         }
     }
-    aio_copier_start(bridge);
+    if (!aio_list_is_empty(&bridge->to_copy)) {
+        aio_copier_start(bridge);
+    }
     if (bridge->pool_has_ended && !aio_copier_is_busy(bridge)) {
         end_waits(state, bridge);
         aio_bridge_close(bridge);

@@ -21,8 +21,7 @@ bool
 aio_copier_defers(AioState *state, AioBridge *bridge, AioTask *task, size_t *copied)
 {
     if (task->prefetch != NULL || task->status != AIO_TASK_RETURNED ||
-        task->message.held.count == 0 || task->mail.owner_future == NULL ||
-        bridge->channel == NULL) {
+        task->mail.owner_future == NULL || bridge->channel == NULL) {
         return false;
     }
     const size_t size = aio_prefetch_size(&task->message);

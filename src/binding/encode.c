@@ -547,11 +547,23 @@ encode_whole(Encoder *encoder, PyObject *value)
     return outcome;
 }
 
+static void
+encoder_init(Encoder *encoder, AioState *state, AioMessage *message)
+{
+    aio_home_settle(state->home);
+    encoder->state = state;
+    encoder->message = message;
+    encoder->by_parts = false;
+    encoder->depth = 0;
+    encoder->refusal = (AioRefusal){0};
+    aio_seen_init(&encoder->seen);
+}
+
 int
 aio_message_encode_value(AioState *state, AioMessage *message, PyObject *value, const char *root)
 {
-    aio_home_settle(state->home);
-    Encoder encoder = {.state = state, .message = message};
+    Encoder encoder;
+    encoder_init(&encoder, state, message);
     if (encode_whole(&encoder, value) == DONE) {
         return 0;
     }
@@ -577,8 +589,8 @@ int
 aio_message_encode_call(AioState *state, AioMessage *message, PyObject *callable, PyObject *args,
                         PyObject *kwargs)
 {
-    aio_home_settle(state->home);
-    Encoder encoder = {.state = state, .message = message};
+    Encoder encoder;
+    encoder_init(&encoder, state, message);
     const Py_ssize_t positional = PyTuple_GET_SIZE(args);
     const Py_ssize_t keywords = kwargs == NULL ? 0 : PyDict_GET_SIZE(kwargs);
     PyObject *key, *value;

@@ -16,7 +16,7 @@
 /* ---- what is held ---- */
 
 void
-aio_held_clear(AioHeld *held)
+aio_held_clear_all(AioHeld *held)
 {
     /* Releasing can run Python code: what it may find here is empty already. */
     AioCounted **items = held->items;

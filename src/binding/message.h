@@ -28,7 +28,16 @@ typedef struct AioHeld {
 
 /* Release all, and make it empty again. Needs no GIL, but no lock may be held; where
  * the calling thread has an owner's GIL, that owner's objects are let go at once. */
-void aio_held_clear(AioHeld *held);
+void aio_held_clear_all(AioHeld *held);
+
+/* The same, at no cost where there is nothing. */
+static inline void
+aio_held_clear(AioHeld *held)
+{
+    if (held->items != NULL) {
+        aio_held_clear_all(held);
+    }
+}
 
 /* Messages up to this size need no allocation of their own. */
 enum { AIO_MESSAGE_INLINE = 192 };

@@ -21,8 +21,9 @@ find(const void *const *slots, size_t capacity, const void *object)
 }
 
 static bool
-grow(AioSeen *seen, const void **slots, size_t capacity)
+grow(AioSeen *seen, const void **slots)
 {
+    const size_t capacity = seen->capacity;
     const void **larger = calloc(4 * capacity, sizeof *larger);
     if (larger == NULL) {
         return false;
@@ -41,15 +42,17 @@ grow(AioSeen *seen, const void **slots, size_t capacity)
 int
 aio_seen_add(AioSeen *seen, const void *object)
 {
+    if (seen->count == 0) {
+        memset(seen->inline_slots, 0, sizeof seen->inline_slots);
+    }
     const void **slots = seen->slots == NULL ? seen->inline_slots : seen->slots;
-    size_t capacity = seen->slots == NULL ? AIO_SEEN_INLINE : seen->capacity;
-    size_t place = find(slots, capacity, object);
+    size_t place = find(slots, seen->capacity, object);
 
     if (slots[place] != NULL) {
         return 1;
     }
-    if (seen->count >= capacity / 2) {
-        if (!grow(seen, slots, capacity)) {
+    if (seen->count >= seen->capacity / 2) {
+        if (!grow(seen, slots)) {
             return -1;
         }
         slots = seen->slots;
@@ -64,9 +67,5 @@ void
 aio_seen_clear(AioSeen *seen)
 {
     free(seen->slots);
-    seen->slots = NULL;
-    if (seen->count > 0) {
-        seen->count = 0;
-        memset(seen->inline_slots, 0, sizeof seen->inline_slots);
-    }
+    aio_seen_init(seen);
 }

@@ -12,13 +12,22 @@
 
 enum { AIO_SEEN_INLINE = 32 }; /* a power of two */
 
-/* Zero-initialised: empty. Nobody holds the objects: they must outlive the table. */
+/* Nobody holds the objects: they must outlive the table. */
 typedef struct AioSeen {
     const void **slots; /* NULL: `inline_slots` */
-    size_t capacity;    /* of `slots` */
+    size_t capacity;
     size_t count;
-    const void *inline_slots[AIO_SEEN_INLINE];
+    const void *inline_slots[AIO_SEEN_INLINE]; /* initialised with the first object */
 } AioSeen;
+
+/* Empty. */
+static inline void
+aio_seen_init(AioSeen *seen)
+{
+    seen->slots = NULL;
+    seen->capacity = AIO_SEEN_INLINE;
+    seen->count = 0;
+}
 
 /* 1 if it was there already, 0 if it is now, -1 where memory is short. */
 int aio_seen_add(AioSeen *seen, const void *object);
