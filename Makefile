@@ -107,7 +107,7 @@ test: build core-test
 	@$(BIN)/python -m pytest $(ARGS)
 
 # What `make check` leaves to `make test`: programs by the dozen, and long runs.
-LENGTHY = stress test_leaks.py test_ending.py test_main_functions.py
+LENGTHY = stress test_leaks.py test_ending.py test_main_functions.py test_views.py test_blobs.py
 
 check: build core-test
 	$(call say,quick tests with Python $(PYTHON_VERSION))
