@@ -93,8 +93,10 @@ encode_held(Encoder *encoder, Tag tag, AioCounted *counted)
 static Outcome
 encode_int(AioMessage *message, PyObject *value)
 {
-    int overflow;
-    const long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+    int overflow = 0;
+    const long long number = PyUnstable_Long_IsCompact((PyLongObject *)value)
+                                 ? PyUnstable_Long_CompactValue((PyLongObject *)value)
+                                 : PyLong_AsLongLongAndOverflow(value, &overflow);
     if (!overflow) {
         return written(aio_message_write_word(message, TAG_INT, &number));
     }
