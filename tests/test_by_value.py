@@ -1,8 +1,12 @@
 """Lambdas, closures and what a REPL defines cross by value, where cloudpickle is installed."""
 
 import asyncio
+import copyreg
 import functools
+import gc
 import textwrap
+import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 from aiointerpreters import NotShareableError, Runner, RunnerError
 from helpers import programs
 from helpers.gate import Gate, Trace
+from helpers.process import until
 from helpers.programs import Program
 from workfns import by_value, values, waiting
 
@@ -285,55 +290,158 @@ class TestNeverStale:
         asyncio.run(main())
 
 
-class TestShippedOnce:
-    def test_a_lambda_is_rebuilt_once_in_a_worker(self, trace: Trace) -> None:
+class TestKeptInTheWorker:
+    def test_a_function_is_sent_once_and_stays_the_same_object(self) -> None:
+        def own_id(_: int) -> int:
+            return id(own_id)
+
+        async def main() -> None:
+            async with Runner(workers=1) as runner:
+                found = [await runner.run(own_id, n) for n in range(20)]
+                found += await asyncio.gather(*(runner.submit(own_id, n) for n in range(100)))
+                assert len(set(found)) == 1
+
+        asyncio.run(main())
+
+    def test_equal_lambdas_are_one_function_there(self) -> None:
+        async def main() -> None:
+            def make() -> Any:
+                def own_id() -> int:
+                    return id(own_id)
+
+                return own_id
+
+            async with Runner(workers=1) as runner:
+                assert len({await runner.run(make()) for _ in range(20)}) == 1
+
+        asyncio.run(main())
+
+    def test_what_can_change_in_place_is_rebuilt_for_every_call(self, trace: Trace) -> None:
         async def main() -> None:
             marking = by_value.Marking(trace.fd, "name")
             function = lambda n, m=marking: (m.name, n)  # noqa: E731
             async with Runner(workers=1) as runner:
-                for n in range(20):
-                    assert await runner.run(function, n) == ("name", n)
                 calls = [runner.submit(function, n) for n in range(100)]
                 assert await asyncio.gather(*calls) == [("name", n) for n in range(100)]
-                assert trace.marks() == b"."
+                assert trace.marks() == b"." * 100
 
         asyncio.run(main())
 
-    def test_once_in_every_worker_and_runner(self, trace: Trace) -> None:
+    def test_no_call_sees_what_another_has_changed(self, runner: Runner) -> None:
         async def main() -> None:
-            marking = by_value.Marking(trace.fd, "name")
-            function = lambda m=marking: m.name  # noqa: E731
-            for _ in range(2):
-                async with Runner(workers=2) as runner:
-                    await asyncio.gather(*(runner.run(function) for _ in range(100)))
-                assert 1 <= len(trace.marks()) <= 2
+            count = [0]
+
+            def step() -> int:
+                count[0] += 1
+                return count[0]
+
+            assert [await runner.run(step) for _ in range(5)] == [1] * 5
+            count[0] = 5
+            assert [await runner.run(step) for _ in range(5)] == [6] * 5
 
         asyncio.run(main())
 
-    def test_a_closure_is_rebuilt_again_when_it_has_changed_and_only_then(
-        self, trace: Trace
+    def test_a_function_that_refers_to_itself_is_forgotten_when_it_is_gone(
+        self, call: Callable[..., Any]
     ) -> None:
+        def make() -> Any:
+            def again(n: int) -> int:
+                return n and again(n - 1)
+
+            return again
+
+        function = make()
+        assert call(function, 3) == 0
+        gone = weakref.ref(function)
+        del function
+        gc.collect()
+        assert gone() is None
+
+    def test_what_is_dropped_meanwhile_may_send_another(self, runner: Runner) -> None:
+        """An exporter's end runs code of its own: nothing of ours may be locked then."""
+
+        class Sender(bytearray):
+            def __del__(self) -> None:
+                sent.append(runner.submit(lambda: 1))
+
+        sent: list[Any] = []
+
         async def main() -> None:
-            marking = by_value.Marking(trace.fd, "old")
-
-            def name() -> str:
-                return marking.name
-
-            async with Runner(workers=1) as runner:
-                for _ in range(5):
-                    assert await runner.run(name) == "old"
-                marking.name = "new"
-                for _ in range(5):
-                    assert await runner.run(name) == "new"
-                assert trace.marks() == b".."
+            for _ in range(10):
+                view = memoryview(Sender(b"abc"))
+                assert await runner.run(lambda view=view: view[0]) == 97
+                del view
+            for number in range(300):  # more than are kept
+                await runner.run(by_value.make_lambda(number))
+            assert await asyncio.gather(*sent) == [1] * len(sent)
 
         asyncio.run(main())
+
+
+class TestChangesInMemory:
+    def test_a_bytearray_that_is_changed(self, runner: Runner) -> None:
+        async def main() -> None:
+            for size in (10, 100_000):
+                data = bytearray(size)
+                function = lambda data=data: data[0]  # noqa: E731
+                assert await runner.run(function) == 0
+                data[0] = 7
+                assert await runner.run(function) == 7
+                data.append(1)  # nothing of it is held any more
+
+        asyncio.run(main())
+
+    def test_a_view_is_given_back_after_the_call(self, runner: Runner) -> None:
+        async def main() -> None:
+            data = bytearray(b"abc")
+            view = memoryview(data)
+            assert await runner.run(lambda: bytes(view)) == b"abc"
+            view.release()
+            gc.collect()
+            assert await until(lambda: resizes(data))
+
+        asyncio.run(main())
+
+    def test_the_names_of_keyword_defaults(self, call: Callable[..., Any]) -> None:
+        def function(*, a: int = 1, b: int = 2) -> tuple[int, int]:
+            return a, b
+
+        assert call(function) == (1, 2)
+        function.__kwdefaults__ = {"b": 1, "a": 2}
+        assert call(function) == (2, 1)
+
+    def test_a_module_that_nobody_can_import(self, call: Callable[..., Any]) -> None:
+        module = types.ModuleType("made_up")
+        module.value = 1  # type: ignore[attr-defined]
+        function = lambda: module.value  # noqa: E731
+        assert call(function) == 1
+        module.value = 2  # type: ignore[attr-defined]
+        assert call(function) == 2
+
+    def test_reducers_that_are_registered_later_count(self, call: Callable[..., Any]) -> None:
+        function = lambda: by_value.Reduced().origin  # noqa: E731
+        assert call(function) == "itself"
+        reduced = by_value.Reduced()
+        copyreg.pickle(by_value.Reduced, by_value.reduce_to_copyreg)
+        try:
+            assert call(lambda: reduced.origin) == "copyreg"
+        finally:
+            del copyreg.dispatch_table[by_value.Reduced]
+
+
+def resizes(data: bytearray) -> bool:
+    try:
+        data.append(0)
+    except BufferError:
+        return False
+    return True
 
 
 WITHOUT = """
 import sys
 sys.modules["cloudpickle"] = None
 import asyncio
+import copyreg
 from aiointerpreters import NotShareableError, Runner, RunnerError
 from workfns import by_value, values
 
@@ -401,6 +509,7 @@ class TestWithoutCloudpickle:
 
 REPL = """
 import asyncio
+import copyreg
 from aiointerpreters import Runner
 from dataclasses import dataclass
 factor = 2

@@ -1,10 +1,18 @@
 """Functions that a worker cannot find by name are sent by value, with cloudpickle if installed.
 
-A lambda, a closure or a function of a notebook is pickled with its code and with what it refers to.
-That is done once per function, as long as nothing that it refers to can have changed; and what is
-the same is sent once per worker, which keeps it (as a :class:`Shared` value).
+A lambda, a closure or a function of a notebook is pickled with its code and with what it refers to,
+as that is at the time of the call. There are two kinds:
+
+- All that it refers to is *settled*: numbers, strings, modules, what can be imported. Then it is
+  pickled again only if it refers to something else by now; and what is the same is sent once per
+  worker, which keeps the function, as a :class:`Shared` value.
+- It refers to something that can change in place: a list, an object. Then it is pickled for every
+  call, and rebuilt for every call, so that calls see no changes but the caller's; but the pickle is
+  sent once per worker, as long as it is the same.
 """
 
+import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -14,17 +22,16 @@ from weakref import WeakKeyDictionary
 
 from . import _core, _main, _pickling
 
-#: How many functions, by content, are kept in the workers.
+#: How many pickles, by content, are kept in the workers.
 KEPT = 256
 
-#: What a function refers to, compared by identity. None: something that may change in place.
-type Fingerprint = tuple[object, ...] | None
-
-#: A pickle, and the addresses of what goes beside it.
-type Key = tuple[bytes, tuple[int, ...]]
+#: What a function refers to, compared by identity; but no function that is sent by value, which
+#: is told by what it refers to in turn: so nothing here keeps such a function alive.
+type Fingerprint = tuple[object, ...]
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented))
 _MISSING = object()
+_AGAIN = object()
 
 
 class _Pickled:
@@ -39,73 +46,128 @@ class _Pickled:
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
         return (_pickling.loads, (self.data, self.buffers, self.objects))
 
-    def key(self) -> Key:
-        """What is the same for two pickles only if they are of the same."""
-        beside = [*self.objects, *(memoryview(buffer).obj for buffer in self.buffers)]
-        return (self.data, tuple(map(id, beside)))
+
+class _Sent:
+    """A pickle that the worker has, or gets now, and that is rebuilt for this call."""
+
+    def __init__(self, data: object) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
+        return (_pickling.loads, (self.data,))
 
 
-_lock = threading.Lock()  # guards the next two
-_by_function: WeakKeyDictionary[FunctionType, tuple[tuple[object, ...], object]] = (
-    WeakKeyDictionary()
-)
-#: The second half keeps alive what the key has the addresses of.
-_by_content: OrderedDict[Key, tuple[object, _Pickled]] = OrderedDict()
+class _Cache:
+    """What has been shared, by function and by pickle."""
+
+    def __init__(self) -> None:
+        # Guards the rest. No Python code of others runs under it: what leaves the cache is let go
+        # of outside.
+        self.lock = threading.Lock()
+        self.by_function: WeakKeyDictionary[Any, tuple[Fingerprint, object]] = WeakKeyDictionary()
+        self.by_pickle: OrderedDict[tuple[bytes, bool], object] = OrderedDict()
+
+    def known(self, function: FunctionType, fingerprint: Fingerprint) -> object | None:
+        with self.lock:
+            found = self.by_function.get(function)
+        if found is None or len(found[0]) != len(fingerprint):
+            return None
+        same = all(a is b for a, b in zip(found[0], fingerprint, strict=True))
+        return found[1] if same else None
+
+    def remember(self, function: FunctionType, fingerprint: Fingerprint, shared: object) -> None:
+        with self.lock:
+            replaced = self.by_function.get(function)
+            self.by_function[function] = (fingerprint, shared)
+        del replaced
+
+    def of_pickle(self, data: bytes, make: Callable[[], object], is_function: bool) -> object:
+        """What is shared for that pickle: as a function, or as the pickle itself."""
+        key = (data, is_function)
+        with self.lock:
+            shared = self.by_pickle.get(key)
+            if shared is not None:
+                self.by_pickle.move_to_end(key)
+                return shared
+        made = make()
+        dropped = None
+        with self.lock:
+            shared = self.by_pickle.setdefault(key, made)
+            if len(self.by_pickle) > KEPT:
+                dropped = self.by_pickle.popitem(last=False)
+        del made, dropped
+        return shared
 
 
-def share(function: Callable[..., Any]) -> Any:
-    """Return ``function`` as a :class:`Shared` value, which is the same one while it is the same.
+_cache = _Cache()
+
+
+def _forget_all() -> None:
+    """In a forked child: the lock may be held by a thread that does not exist here."""
+    global _cache
+    _cache = _Cache()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+def send(function: Callable[..., Any]) -> Any:
+    """Return something that arrives as ``function`` when it is sent.
 
     Raises what pickling it raises, or ImportError where cloudpickle is not installed.
     """
-    fingerprint = _fingerprint(function, set()) if isinstance(function, FunctionType) else None
-    if fingerprint is not None:
-        with _lock:
-            known = _by_function.get(function)  # type: ignore[call-overload]
-        if known is not None and _are_same(known[0], fingerprint):
-            return known[1]
+    fingerprint = _fingerprint(function)
+    if fingerprint is not None and isinstance(function, FunctionType):
+        known = _cache.known(function, fingerprint)
+        if known is not None:
+            return known
     pickled = _Pickled(function)
-    key = pickled.key()
-    with _lock:
-        if key in _by_content:
-            _by_content.move_to_end(key)
-        else:
-            _by_content[key] = (_core.Shared(pickled), pickled)
-            if len(_by_content) > KEPT:
-                _by_content.popitem(last=False)
-        shared = _by_content[key][0]
-        if fingerprint is not None:
-            _by_function[function] = (fingerprint, shared)  # type: ignore[index]
+    if pickled.buffers or pickled.objects:
+        return pickled  # memory that can change, most likely, or is too large to be kept
+    if fingerprint is None or not isinstance(function, FunctionType):
+        data = pickled.data
+        return _Sent(_cache.of_pickle(data, lambda: _core.Shared(data), False))
+    shared = _cache.of_pickle(pickled.data, lambda: _core.Shared(pickled), True)
+    _cache.remember(function, fingerprint, shared)
     return shared
 
 
-def _are_same(left: tuple[object, ...], right: tuple[object, ...]) -> bool:
-    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
+def _fingerprint(function: Callable[..., Any]) -> Fingerprint | None:
+    """All that ``function`` depends on, or None if any of it can change in place."""
+    if not isinstance(function, FunctionType) or _pickling.sends_modules_by_value():
+        return None
+    found: list[object] = []
+    return tuple(found) if _add_fingerprint(function, found, set()) else None
 
 
-def _fingerprint(function: FunctionType, seen: set[int]) -> Fingerprint:
+def _add_fingerprint(function: FunctionType, found: list[object], seen: set[int]) -> bool:
     if id(function) in seen:
-        return ()
+        found.append(_AGAIN)
+        return True
     seen.add(id(function))
     if function.__dict__:
-        return None
-    found: list[object] = [function.__code__]
+        return False
+    found += (function.__code__, function.__name__, function.__qualname__, function.__doc__)
     for value in _references(function):
-        found.append(value)
         if isinstance(value, FunctionType) and not _is_importable(value):
-            inner = _fingerprint(value, seen)
-            if inner is None:
-                return None
-            found.extend(inner)
-        elif not _is_settled(value):
-            return None
-    return tuple(found)
+            if not _add_fingerprint(value, found, seen):
+                return False
+        elif _is_settled(value):
+            found.append(value)
+        else:
+            return False
+    return True
 
 
 def _references(function: FunctionType) -> Iterator[object]:
     """All that the function's behaviour depends on, besides its code."""
-    yield from function.__defaults__ or ()
-    yield from (function.__kwdefaults__ or {}).values()
+    defaults, keyword_defaults = function.__defaults__, function.__kwdefaults__
+    yield len(defaults or ())
+    yield from defaults or ()
+    for name, value in (keyword_defaults or {}).items():
+        yield sys.intern(name)
+        yield value
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
@@ -124,10 +186,12 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _is_settled(value: object) -> bool:
     """Whether it will mean the same as long as it is the same object."""
-    if value is _MISSING or type(value) in _ATOMS or isinstance(value, ModuleType):
+    if value is _MISSING or type(value) in _ATOMS:
         return True
     if type(value) is tuple:
         return all(_is_settled(item) for item in value)
+    if isinstance(value, ModuleType):
+        return sys.modules.get(value.__name__) is value and value.__name__ not in _main.NAMES
     return isinstance(value, type | FunctionType | BuiltinFunctionType) and _is_importable(value)
 
 

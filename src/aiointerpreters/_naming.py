@@ -18,8 +18,8 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | obje
     """Tell how a worker gets hold of ``function``.
 
     Returns:
-        Its name; or, if it has none that leads to it, a :class:`Shared` value that arrives as the
-        function; or None if it must be pickled with every call.
+        Its name; or, if it has none that leads to it, something that arrives as the function when
+        it is sent; or None if it must be pickled with every call itself.
 
     Raises RunnerError for coroutine functions; and, where cloudpickle is not installed, for
     lambdas, functions inside functions and functions of a REPL. A ready :data:`FunctionName` is
@@ -56,13 +56,13 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | obje
 
 
 def _by_value(function: Callable[..., Any], why_not_by_name: str) -> object:
-    from . import _by_value
+    from . import _by_value, _pickling
 
-    try:
-        return _by_value.share(function)
-    except ImportError:
+    if not _pickling.has_cloudpickle():
         hint = "or install aiointerpreters[cloudpickle], to send it by value"
-        raise RunnerError(f"{_display(function)} {why_not_by_name}, {hint}") from None
+        raise RunnerError(f"{_display(function)} {why_not_by_name}, {hint}")
+    try:
+        return _by_value.send(function)
     except Exception as error:
         raise RunnerError(
             f"{_display(function)} {why_not_by_name}; and it can't be sent by value: {error}"

@@ -29,18 +29,34 @@ class _Unpickler(pickle.Unpickler):
         return _finding.resolve("module", module_name, global_name)
 
 
+def has_cloudpickle() -> bool:
+    """Whether cloudpickle is installed."""
+    try:
+        _cloud_pickler()
+    except ImportError:
+        return False
+    return True
+
+
+def sends_modules_by_value() -> bool:
+    """Whether what is in some modules is sent by value, too, as the program has asked cloudpickle.
+
+    Cloudpickle must be installed.
+    """
+    return bool(importlib.import_module("cloudpickle").list_registry_pickle_by_value())
+
+
 @functools.cache
 def _cloud_pickler() -> type[pickle.Pickler]:
     """Return cloudpickle's pickler. Raises ImportError where it is not installed."""
     cloudpickle: Any = importlib.import_module("cloudpickle")  # it has no types
+    its_own, *others = cloudpickle.Pickler.dispatch_table.maps  # the others: copyreg's, as it is
 
     class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
         # It would send the contents of an open file as if they were the file.
         dispatch_table: ClassVar = ChainMap(
-            *(
-                {kind: reduce for kind, reduce in table.items() if kind is not io.TextIOWrapper}
-                for table in cloudpickle.Pickler.dispatch_table.maps
-            )
+            {kind: reduce for kind, reduce in its_own.items() if kind is not io.TextIOWrapper},
+            *others,
         )
 
     return CloudPickler
@@ -57,20 +73,19 @@ def dumps(value: object, parcel: _core.Parcel | None = None) -> bytes:
     try:
         data = _dump(_Pickler, value, parcel)
     except (pickle.PicklingError, AttributeError) as error:
+        if not has_cloudpickle():
+            raise pickle.PicklingError(f"{error} ({HINT})") from None
         try:
             return dumps_by_value(value, parcel)
-        except ImportError:
-            raise pickle.PicklingError(f"{error} ({HINT})") from None
         except Exception:
             raise error from None
     if b"__main__" in data and _main.describe() is None:
-        try:
-            return dumps_by_value(value, parcel)
-        except ImportError:
+        if not has_cloudpickle():
             raise pickle.PicklingError(
                 "it refers to __main__, which has no file that a worker could load (a REPL, a "
                 f"notebook or python -c): put that into a module ({HINT})"
-            ) from None
+            )
+        return dumps_by_value(value, parcel)
     return data
 
 

@@ -37,15 +37,16 @@ def set_up(
         function(*initargs, **initkwargs)
 
 
-def release_views() -> None:
-    """At the end of this worker: release what it still sees of other interpreters' memory.
+def release_all() -> None:
+    """At the end of this worker: let go of what it has of other interpreters, and of its own.
 
     Its own memory may be in use elsewhere for long; what it uses itself, it needs no more. Two
-    workers that see each other's memory would wait for each other for ever.
+    workers that see each other's memory would wait for each other for ever, and one that sees its
+    own for itself; be it in memoryviews, or in the items of a queue.
     """
     import gc
 
-    from ._core import Memory
+    from ._core import Memory, Queue, Shared
 
     for found in gc.get_objects():
         if type(found) is memoryview:
@@ -54,3 +55,5 @@ def release_views() -> None:
                     found.release()
             except (ValueError, BufferError):  # released already; or it is exported in turn
                 pass
+        elif isinstance(found, (Queue, Shared)):  # type: ignore[arg-type]
+            found._detach()

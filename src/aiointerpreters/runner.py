@@ -97,7 +97,9 @@ class Runner:
                 "a runner is started while a worker loads the main script, to find a function in "
                 "it: put the script's main part below `if __name__ == '__main__':`"
             )
-        pool = _core.Pool(list(sys.path), self._setup(), self.workers, self.name)
+        # What is no string the import system passes over.
+        import_path = [entry for entry in sys.path if type(entry) is str]
+        pool = _core.Pool(import_path, self._setup(), self.workers, self.name)
         pool.start()
         self._pool = pool
         return self

@@ -56,7 +56,7 @@ aio_block_keep(AioState *state, PyObject *object)
     if (home == NULL) {
         return NULL;
     }
-    if (aio_mailbox_is_closed(&home->returned)) {
+    if (aio_home_is_closed(home)) {
         PyErr_SetString(PyExc_RuntimeError, "this interpreter is ending: it can lend nothing");
         return NULL;
     }

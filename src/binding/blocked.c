@@ -9,6 +9,9 @@
  * between. So for as long as the main thread is blocked here, that descriptor is a pipe of
  * ours, which poll() watches too; what comes through it is passed on afterwards to
  * whoever had set one before (asyncio).
+ *
+ * Where all descriptors are taken a queue's wait is refused. But a program must be able to
+ * end: its last waits then park, and look for signals some times a second.
  */
 #include "blocked.h"
 
@@ -24,12 +27,37 @@ raise_ending(void)
     PyErr_SetString(PyExc_RuntimeError, "this interpreter is ending: nothing can wait in it");
 }
 
+static const int64_t LOOK_FOR_SIGNALS_NS = 50 * 1000 * 1000;
+
+/* The home's lock must be held. */
+static void
+ring(AioBlocked *blocked)
+{
+    if (blocked->has_wake) {
+        aio_wake_signal(&blocked->wake);
+    }
+    else {
+        aio_unpark(&blocked->parker);
+    }
+}
+
+static void
+destroy_wake(AioBlocked *blocked)
+{
+    if (blocked->has_wake) {
+        aio_wake_destroy(&blocked->wake);
+    }
+    else {
+        aio_parker_destroy(&blocked->parker);
+    }
+}
+
 /* The home's lock must be held. */
 static void
 interrupt(AioBlocked *blocked)
 {
     blocked->interrupted = true;
-    aio_wake_signal(&blocked->wake);
+    ring(blocked);
 }
 
 /* Whether an exception that interrupts the task has come, and is being dealt with. */
@@ -59,7 +87,8 @@ aio_blocked_init(AioBlocked *blocked, AioState *state, bool at_end)
     blocked->woken = false;
     blocked->interrupted = false;
     aio_list_node_init(&blocked->link);
-    if (aio_wake_init(&blocked->wake) < 0) {
+    blocked->has_wake = aio_wake_init(&blocked->wake) == 0;
+    if (!blocked->has_wake && (!at_end || aio_parker_init(&blocked->parker) < 0)) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
@@ -76,7 +105,7 @@ aio_blocked_init(AioBlocked *blocked, AioState *state, bool at_end)
     }
     pthread_mutex_unlock(&home->lock);
     if (is_refused) {
-        aio_wake_destroy(&blocked->wake);
+        destroy_wake(blocked);
         raise_ending();
         return -1;
     }
@@ -89,7 +118,7 @@ aio_blocked_destroy(AioBlocked *blocked)
     pthread_mutex_lock(&blocked->home->lock);
     aio_list_unlink(&blocked->link);
     pthread_mutex_unlock(&blocked->home->lock);
-    aio_wake_destroy(&blocked->wake);
+    destroy_wake(blocked);
 }
 
 void
@@ -98,7 +127,7 @@ aio_blocked_wake(AioBlocked *blocked)
     AioHome *home = blocked->home;
     pthread_mutex_lock(&home->lock);
     blocked->woken = true;
-    aio_wake_signal(&blocked->wake);
+    ring(blocked);
     pthread_mutex_unlock(&home->lock);
 }
 
@@ -144,7 +173,9 @@ static Event
 look(AioBlocked *blocked)
 {
     Event event = NOTHING;
-    aio_wake_clear(&blocked->wake);
+    if (blocked->has_wake) {
+        aio_wake_clear(&blocked->wake);
+    }
     pthread_mutex_lock(&blocked->home->lock);
     if (blocked->interrupted) {
         event = blocked->home->is_ending ? ENDING : INTERRUPTED;
@@ -172,29 +203,36 @@ milliseconds_until(int64_t deadline_ns)
     return left > (int64_t)INT_MAX * 1000000 ? INT_MAX : (int)((left + 999999) / 1000000);
 }
 
-/* As aio_blocked_wait(). `signals`: a descriptor to watch for them, or -1. */
-static AioBlockedResult
-wait_watching(AioBlocked *blocked, AioState *state, int64_t deadline_ns, int signals)
+/* Sleep, without the GIL, until it is time to look at the flags, or at signals. */
+static void
+sleep_until(AioBlocked *blocked, int64_t deadline_ns, int signals)
 {
+    if (!blocked->has_wake) {
+        (void)aio_park_until(&blocked->parker, aio_clock_ns() + LOOK_FOR_SIGNALS_NS);
+        return;
+    }
     struct pollfd readable[] = {
         {.fd = aio_wake_fd(&blocked->wake), .events = POLLIN},
         {.fd = signals, .events = POLLIN}, /* ignored if it is -1 */
     };
+    if (poll(readable, 2, milliseconds_until(deadline_ns)) > 0 && readable[1].revents != 0) {
+        aio_signals_note();
+    }
+}
+
+/* As aio_blocked_wait(). `signals`: a descriptor to watch for them, or -1. */
+static AioBlockedResult
+wait_watching(AioBlocked *blocked, AioState *state, int64_t deadline_ns, int signals)
+{
     for (;;) {
-        Event event = NOTHING;
+        Event event;
         if (PyErr_CheckSignals() < 0) {
             return AIO_BLOCKED_FAILED;
         }
         /* clang-format off */
         Py_BEGIN_ALLOW_THREADS
-        if (poll(readable, 2, milliseconds_until(deadline_ns)) > 0) {
-            if (readable[0].revents != 0) {
-                event = look(blocked);
-            }
-            if (readable[1].revents != 0) {
-                aio_signals_note();
-            }
-        }
+        sleep_until(blocked, deadline_ns, signals);
+        event = look(blocked);
         Py_END_ALLOW_THREADS
             /* clang-format on */
             switch (event)
@@ -225,9 +263,8 @@ aio_blocked_wait(AioBlocked *blocked, AioState *state, int64_t deadline_ns)
         return wait_watching(blocked, state, deadline_ns, -1);
     }
     const int signals = aio_signals_watch();
-    if (signals < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        return AIO_BLOCKED_FAILED;
+    if (signals < 0) { /* no descriptors: a signal still interrupts poll() */
+        return wait_watching(blocked, state, deadline_ns, -1);
     }
     const AioBlockedResult result = wait_watching(blocked, state, deadline_ns, signals);
     aio_signals_unwatch();
@@ -237,11 +274,10 @@ aio_blocked_wait(AioBlocked *blocked, AioState *state, int64_t deadline_ns)
 void
 aio_blocked_await_wake(AioBlocked *blocked)
 {
-    struct pollfd readable = {.fd = aio_wake_fd(&blocked->wake), .events = POLLIN};
     /* clang-format off */
     Py_BEGIN_ALLOW_THREADS
     while (look(blocked) != WOKEN) {
-        (void)poll(&readable, 1, -1);
+        sleep_until(blocked, -1, -1);
     }
     Py_END_ALLOW_THREADS
     /* clang-format on */

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "core/list.h"
+#include "core/park.h"
 #include "core/wake.h"
 #include "home.h"
 #include "state.h"
@@ -18,6 +19,8 @@
 typedef struct AioBlocked {
     AioHome *home; /* borrowed: the interpreter lives while a thread of it waits */
     AioWake wake;
+    AioParker parker;     /* in place of the wake, where there is no descriptor for one */
+    bool has_wake;        /* constant */
     bool runs_tasks;      /* this is a worker's own thread; constant */
     bool handles_signals; /* this is the program's main thread; constant */
     /* Guarded by the home's lock, as is the link; the wake is signalled under it. */
@@ -32,8 +35,9 @@ typedef enum AioBlockedResult {
     AIO_BLOCKED_TIMED_OUT,
 } AioBlockedResult;
 
-/* On the waiting thread's stack, mostly. `at_end`: the wait is part of the interpreter's
- * end, so it is not refused then. 0, or -1 with an exception set. */
+/* On the waiting thread's stack, mostly. `at_end`: the wait is part of a pool's or the
+ * interpreter's end, so it is refused neither then nor for want of a descriptor. 0, or -1
+ * with an exception set. */
 int aio_blocked_init(AioBlocked *blocked, AioState *state, bool at_end);
 
 /* After it nobody may wake it any more. */

@@ -49,7 +49,7 @@ enum { SPINS_BETWEEN_CLOCK_READS = 32 };
 typedef struct AioNotice {
     AioMail mail; /* first: a notice is a mail */
     AioPendingWaiter waiter;
-    AioPending *pending; /* one of the pool's: what it waits for */
+    AioListNode postponed;
 } AioNotice;
 
 /* ---- channel and mail: any thread, no GIL needed ------------------------- */
@@ -183,7 +183,7 @@ aio_mail_abandon(AioMail *mail)
 }
 
 static AioNotice *
-notice_new(AioBridge *bridge, AioMailKind kind, AioPending *pending, PyObject *future)
+notice_new(AioBridge *bridge, AioMailKind kind, PyObject *future)
 {
     AioNotice *notice = malloc(sizeof *notice);
     if (notice == NULL) {
@@ -192,7 +192,7 @@ notice_new(AioBridge *bridge, AioMailKind kind, AioPending *pending, PyObject *f
     }
     aio_bridge_adopt(bridge, &notice->mail, kind, future);
     notice->waiter.notify = post_notice;
-    notice->pending = pending;
+    aio_list_node_init(&notice->postponed);
     return notice;
 }
 
@@ -207,7 +207,7 @@ notice_take_back(AioNotice *notice)
 int
 aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future)
 {
-    AioNotice *notice = notice_new(bridge, AIO_MAIL_NOTICE, pending, future);
+    AioNotice *notice = notice_new(bridge, AIO_MAIL_NOTICE, future);
     if (notice == NULL) {
         return -1;
     }
@@ -221,7 +221,7 @@ aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future)
 static int
 watch_end(AioBridge *bridge)
 {
-    AioNotice *notice = notice_new(bridge, AIO_MAIL_ENDED, &bridge->pool->threads, NULL);
+    AioNotice *notice = notice_new(bridge, AIO_MAIL_ENDED, NULL);
     if (notice == NULL) {
         return -1;
     }
@@ -283,21 +283,32 @@ remove_reader(AioState *state, AioBridge *bridge)
     Py_XDECREF(fd);
 }
 
-/* A notice that all is done, but for results that are still being copied: it waits for
- * these as well. */
-static bool
-is_premature(AioBridge *bridge, AioNotice *notice)
+/* What a notice tells has come, for the loop. */
+static void
+deliver_notice(AioState *state, AioNotice *notice)
 {
-    if (bridge->channel == NULL || notice->pending != &bridge->pool->unfinished ||
-        !aio_copier_is_busy(bridge)) {
-        return false;
+    settle_notice(state, notice->mail.owner_future);
+    aio_mail_let_go(&notice->mail);
+    mail_free(&notice->mail);
+}
+
+/* Results have been delivered: perhaps nothing is copied any more, and what waits for
+ * that can be settled. */
+static void
+settle_postponed(AioState *state, AioBridge *bridge)
+{
+    AioListNode *link;
+    if ((aio_list_is_empty(&bridge->postponed) && !bridge->pool_has_ended) ||
+        aio_copier_is_busy(bridge)) {
+        return;
     }
-    aio_bridge_expect_again(bridge, &notice->mail);
-    if (aio_pending_wait(notice->pending, &notice->waiter)) {
-        aio_channel_release(notice->mail.channel);
-        return false;
+    while ((link = aio_list_pop_first(&bridge->postponed)) != NULL) {
+        deliver_notice(state, aio_container_of(link, AioNotice, postponed));
     }
-    return true;
+    if (bridge->pool_has_ended) {
+        end_waits(state, bridge);
+        aio_bridge_close(bridge);
+    }
 }
 
 /* Deliver all that is in the mailbox of an open bridge. */
@@ -330,10 +341,11 @@ deliver_all(AioBridge *bridge)
             break;
         }
         case AIO_MAIL_NOTICE:
-            if (!is_premature(bridge, (AioNotice *)mail)) {
-                settle_notice(state, mail->owner_future);
-                aio_mail_let_go(mail);
-                mail_free(mail);
+            if (bridge->channel != NULL && aio_copier_is_busy(bridge)) {
+                aio_list_append(&bridge->postponed, &((AioNotice *)mail)->postponed);
+            }
+            else {
+                deliver_notice(state, (AioNotice *)mail);
             }
             break;
         case AIO_MAIL_ENDED:
@@ -347,10 +359,7 @@ deliver_all(AioBridge *bridge)
     if (!aio_list_is_empty(&bridge->to_copy)) {
         aio_copier_start(bridge);
     }
-    if (bridge->pool_has_ended && !aio_copier_is_busy(bridge)) {
-        end_waits(state, bridge);
-        aio_bridge_close(bridge);
-    }
+    settle_postponed(state, bridge);
     aio_home_settle(state->home);
     Py_DECREF(bridge);
 }
@@ -468,6 +477,9 @@ aio_bridge_close(AioBridge *bridge)
             aio_queue_wait_abandon(mail);
         }
     }
+    while ((link = aio_list_pop_first(&bridge->postponed)) != NULL) {
+        mail_free(&aio_container_of(link, AioNotice, postponed)->mail);
+    }
     for (AioMailNode *node = aio_mailbox_close(&channel->mailbox); node != NULL;) {
         AioMail *mail = aio_container_of(node, AioMail, node);
         node = node->next;
@@ -515,6 +527,7 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     }
     aio_list_init(&bridge->in_flight);
     aio_list_init(&bridge->to_copy);
+    aio_list_init(&bridge->postponed);
     bridge->pool_has_ended = false;
     bridge->home = NULL;
     bridge->has_reader = false;
@@ -595,8 +608,8 @@ sweep_queue_bridges(AioState *state)
         PyObject *item = PyList_GET_ITEM(items, i), *bridge;
         const int alive = PyWeakref_GetRef(PyTuple_GET_ITEM(item, 1), &bridge);
         Py_XDECREF(bridge);
-        if (alive == 0) {
-            result = PyDict_DelItem(state->queue_bridges, PyTuple_GET_ITEM(item, 0));
+        if (alive == 0) { /* another thread may have been here as well */
+            result = PyDict_Pop(state->queue_bridges, PyTuple_GET_ITEM(item, 0), NULL) < 0 ? -1 : 0;
         }
     }
     Py_XDECREF(items);

@@ -78,7 +78,10 @@ typedef struct AioBridge {
     AioListener listener;    /* of the interpreter's home: settles in the drain */
     AioHome *home;           /* that home, a reference; NULL if not registered there */
     AioList to_copy;         /* AioTask.copy_link: results to be copied, see copier.h */
-    bool pool_has_ended;     /* closed as soon as nothing is copied any more */
+    /* Once nothing is copied any more: settle these (AioNotice.postponed), which have come,
+     * and if the pool has ended close the bridge. */
+    AioList postponed;
+    bool pool_has_ended;
     bool has_reader;
     bool is_polling; /* poll() is on the loop's list of what to do next */
     /* Whether and how often polling paid lately: see bridge.c. */

@@ -16,6 +16,9 @@ typedef struct AioCounted {
      * decrement acquires what the others released. */
     _Atomic long references;
     void (*destroy)(struct AioCounted *counted); /* constant; tells the kind, too */
+    /* For aio_counted_destroy_later(), once the last reference is gone. */
+    struct AioCounted *next_doomed;
+    void (*free)(struct AioCounted *counted);
 } AioCounted;
 
 static inline void
@@ -38,5 +41,9 @@ aio_counted_release(AioCounted *counted)
         counted->destroy(counted);
     }
 }
+
+/* For a `destroy` of what may refer to others of its kind, in long chains: call `free`,
+ * but where such a call is under way in this thread, leave that to the outer one. */
+void aio_counted_destroy_later(AioCounted *counted, void (*free)(AioCounted *));
 
 #endif

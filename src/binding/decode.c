@@ -195,14 +195,20 @@ static PyObject *
 decode_tuple(Decoder *decoder, Py_ssize_t count)
 {
     PyObject *tuple = PyTuple_New(count);
-    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
+    if (tuple == NULL || count == 0) {
+        return tuple;
+    }
+    /* Nobody shall find it by gc.get_objects() while it is half-filled. */
+    PyObject_GC_UnTrack(tuple);
+    for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *item = decode(decoder);
         if (item == NULL) {
-            Py_CLEAR(tuple);
-            break;
+            Py_DECREF(tuple);
+            return NULL;
         }
         PyTuple_SET_ITEM(tuple, i, item);
     }
+    PyObject_GC_Track(tuple);
     return tuple;
 }
 
@@ -210,14 +216,19 @@ static PyObject *
 decode_list(Decoder *decoder, Py_ssize_t count)
 {
     PyObject *list = PyList_New(count);
-    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
+    if (list == NULL) {
+        return NULL;
+    }
+    PyObject_GC_UnTrack(list); /* as above */
+    for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *item = decode(decoder);
         if (item == NULL) {
-            Py_CLEAR(list);
-            break;
+            Py_DECREF(list);
+            return NULL;
         }
         PyList_SET_ITEM(list, i, item);
     }
+    PyObject_GC_Track(list);
     return list;
 }
 
@@ -282,6 +293,16 @@ decode_container(Decoder *decoder, Tag tag)
     return value;
 }
 
+/* Whether the module is there that values need which are no plain builtins. */
+static bool
+has_state(Decoder *decoder)
+{
+    if (decoder->state == NULL) {
+        PyErr_SetString(PyExc_TypeError, "plain builtins only are expected here");
+    }
+    return decoder->state != NULL;
+}
+
 static PyObject *
 decode(Decoder *decoder)
 {
@@ -338,12 +359,12 @@ decode(Decoder *decoder)
     case TAG_LENT:
         return decode_lent(decoder);
     case TAG_MEMORYVIEW:
-        return decode_memoryview(decoder);
+        return has_state(decoder) ? decode_memoryview(decoder) : NULL;
     case TAG_QUEUE:
-        counted = take_held(decoder, &place);
+        counted = has_state(decoder) ? take_held(decoder, &place) : NULL;
         return counted == NULL ? NULL : aio_queue_to_python(decoder->state, counted);
     case TAG_SHARED:
-        counted = take_held(decoder, &place);
+        counted = has_state(decoder) ? take_held(decoder, &place) : NULL;
         return counted == NULL ? NULL : aio_shared_to_python(decoder->state, counted);
     case TAG_PICKLE:
         return decode_pickled(decoder);

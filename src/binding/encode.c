@@ -18,6 +18,7 @@
 
 #include "block.h"
 #include "encode.h"
+#include "home.h"
 #include "message.h"
 #include "message_format.h"
 #include "parcel.h"
@@ -59,7 +60,8 @@ written(int failed)
     return DONE;
 }
 
-/* Note what may occur more than once in the value: NEEDS_PICKLE if it does. */
+/* Note what may occur more than once in the value: NEEDS_PICKLE if it does. (By parts, when
+ * pickle has refused the whole, what occurs twice is sent twice.) */
 static Outcome
 note(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
@@ -68,11 +70,15 @@ note(Encoder *encoder, PyObject *value, Py_ssize_t own)
         return DONE;
     }
 #endif
-    if (encoder->by_parts) {
-        return DONE;
-    }
     const int seen = aio_seen_add(&encoder->seen, value);
     return seen == 0 ? DONE : seen > 0 ? NEEDS_PICKLE : written(-1);
+}
+
+/* The same for what holds nothing else. */
+static Outcome
+note_leaf(Encoder *encoder, PyObject *value, Py_ssize_t own)
+{
+    return encoder->by_parts ? DONE : note(encoder, value, own);
 }
 
 /* Let the message hold `counted` (taken; NULL with an exception set). */
@@ -131,7 +137,7 @@ encode_complex(AioMessage *message, PyObject *value)
 static Outcome
 lend(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
-    Outcome outcome = note(encoder, value, own);
+    Outcome outcome = note_leaf(encoder, value, own);
     if (outcome == DONE) {
         AioBlock *block = aio_block_lend_copy(encoder->state, value);
         outcome = encode_held(encoder, TAG_LENT, block == NULL ? NULL : &block->counted);
@@ -140,6 +146,13 @@ lend(Encoder *encoder, PyObject *value, Py_ssize_t own)
         }
     }
     return outcome;
+}
+
+/* Whether such a value of that size is lent. Where the interpreter ends nothing is. */
+static bool
+is_lent(Encoder *encoder, size_t size)
+{
+    return size >= AIO_LEND_MIN && !aio_home_is_closed(encoder->state->home);
 }
 
 static size_t
@@ -164,7 +177,7 @@ static Outcome
 encode_bytes(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
     const Py_ssize_t size = PyBytes_GET_SIZE(value);
-    if (size >= AIO_LEND_MIN) {
+    if (is_lent(encoder, (size_t)size)) {
         return lend(encoder, value, own);
     }
     return written(aio_message_write_bytes(encoder->message, TAG_BYTES, size,
@@ -175,13 +188,16 @@ static Outcome
 encode_bytearray(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
     const Py_ssize_t size = PyByteArray_GET_SIZE(value);
-    if (size >= AIO_LEND_MIN) {
+    if (is_lent(encoder, (size_t)size)) {
         return lend(encoder, value, own);
     }
-    Outcome outcome = note(encoder, value, own);
+    Outcome outcome = note_leaf(encoder, value, own);
     if (outcome == DONE) {
-        outcome = written(aio_message_write_bytes(encoder->message, TAG_BYTEARRAY, size,
-                                                  PyByteArray_AS_STRING(value), (size_t)size));
+        Py_BEGIN_CRITICAL_SECTION(value); /* it might be resized, without a GIL */
+        const Py_ssize_t now = PyByteArray_GET_SIZE(value);
+        outcome = written(aio_message_write_bytes(encoder->message, TAG_BYTEARRAY, now,
+                                                  PyByteArray_AS_STRING(value), (size_t)now));
+        Py_END_CRITICAL_SECTION();
     }
     return outcome;
 }
@@ -189,7 +205,7 @@ encode_bytearray(Encoder *encoder, PyObject *value, Py_ssize_t own)
 static Outcome
 encode_memoryview(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
-    Outcome outcome = note(encoder, value, own);
+    Outcome outcome = note_leaf(encoder, value, own);
     if (outcome == DONE) {
         AioView *view = aio_view_new(encoder->state, value);
         outcome = encode_held(encoder, TAG_MEMORYVIEW, view == NULL ? NULL : &view->counted);
@@ -458,6 +474,10 @@ encode_container(Encoder *encoder, PyObject *value, Py_ssize_t own)
         return encoder->by_parts ? encode_pickled(encoder, value) : NEEDS_PICKLE;
     }
     Outcome outcome = note(encoder, value, own);
+    if (outcome == NEEDS_PICKLE && encoder->by_parts) {
+        /* Not part by part once more, or what is nested in itself would take for ever. */
+        return encode_pickled(encoder, value);
+    }
     if (outcome != DONE) {
         return outcome;
     }
@@ -480,8 +500,8 @@ encode(Encoder *encoder, PyObject *value, Py_ssize_t own)
     PyTypeObject *type = Py_TYPE(value);
 
     if (type == &PyUnicode_Type) {
-        return str_size(value) >= AIO_LEND_MIN ? lend(encoder, value, own)
-                                               : encode_str(message, value);
+        return is_lent(encoder, str_size(value)) ? lend(encoder, value, own)
+                                                 : encode_str(message, value);
     }
     if (type == &PyLong_Type) {
         return encode_int(message, value);
@@ -545,6 +565,7 @@ encode_whole(Encoder *encoder, PyObject *value)
         PyErr_Clear();
         aio_message_truncate(message, start, held);
         outcome = encode(encoder, value, 0);
+        aio_seen_clear(&encoder->seen);
     }
     return outcome;
 }

@@ -36,8 +36,8 @@ aio_home_new(void)
     aio_mailbox_init(&home->returned);
     aio_list_init(&home->listeners);
     aio_list_init(&home->blocked);
-    home->interpreter = PyInterpreterState_Get();
-    home->is_main = home->interpreter == PyInterpreterState_Main();
+    home->interpreter_id = PyInterpreterState_GetID(PyInterpreterState_Get());
+    home->is_main = PyInterpreterState_Get() == PyInterpreterState_Main();
     home->fork_generation = aio_fork_generation();
     return home;
 }
@@ -59,7 +59,8 @@ bool
 aio_home_is_here(AioHome *home)
 {
     PyThreadState *tstate = PyThreadState_GetUnchecked();
-    return tstate != NULL && PyThreadState_GetInterpreter(tstate) == home->interpreter;
+    return tstate != NULL &&
+           PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)) == home->interpreter_id;
 }
 
 /* ---- ring ---- */
@@ -164,4 +165,14 @@ aio_home_close(AioHome *home)
     /* Settling runs Python code, which may lead to further returns. */
     aio_home_settle_all(home);
     settle_list(aio_mailbox_close(&home->returned));
+}
+
+void
+aio_home_abandon(AioHome *home)
+{
+    for (AioMailNode *node = aio_mailbox_close(&home->returned); node != NULL;) {
+        AioReturn *returned = aio_container_of(node, AioReturn, node);
+        node = node->next;
+        returned->discard(returned);
+    }
 }

@@ -51,8 +51,8 @@ typedef struct AioHome {
     /* How many blocks are lent out. Changed with the owner's GIL held; atomic for
      * builds without one. */
     _Atomic long lent;
-    PyInterpreterState *interpreter; /* constant; only ever compared */
-    bool is_main;                    /* constant */
+    int64_t interpreter_id; /* constant; unlike an address it is never used again */
+    bool is_main;           /* constant */
     /* A call for the main thread is on its way to settle. Only this flag matters. */
     _Atomic bool has_pending_call;
     unsigned fork_generation; /* of the process in which it was made; constant */
@@ -92,8 +92,20 @@ void aio_home_listen(AioHome *home, AioListener *listener);
 /* It is not rung any more once this returns. */
 void aio_home_unlisten(AioHome *home, AioListener *listener);
 
-/* The interpreter ends: settle what is there; what comes later is discarded. */
+/* The interpreter ends: settle what is there; what comes later is discarded. With its
+ * GIL. */
 void aio_home_close(AioHome *home);
+
+/* The interpreter has ended, perhaps without having closed its home: discard what is
+ * there, and what comes. */
+void aio_home_abandon(AioHome *home);
+
+/* Whether it has been closed. For the owner. */
+static inline bool
+aio_home_is_closed(AioHome *home)
+{
+    return aio_mailbox_is_closed(&home->returned);
+}
 
 /* The state's home. In a forked child that is a new one: the old one's lock may be
  * held by a thread that does not exist there. NULL with an exception set. */

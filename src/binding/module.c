@@ -32,7 +32,7 @@ static const struct {
     [AIO_HELPER_REBUILD] = {"aiointerpreters._failures", "rebuild"},
     [AIO_HELPER_BROKEN] = {"aiointerpreters._failures", "rebuild_broken"},
     [AIO_HELPER_SET_UP_WORKER] = {"aiointerpreters._worker", "set_up"},
-    [AIO_HELPER_RELEASE_VIEWS] = {"aiointerpreters._worker", "release_views"},
+    [AIO_HELPER_RELEASE_ALL] = {"aiointerpreters._worker", "release_all"},
     [AIO_HELPER_RUNNER_ERROR] = {"aiointerpreters.errors", "RunnerError"},
     [AIO_HELPER_NOT_SHAREABLE_ERROR] = {"aiointerpreters.errors", "NotShareableError"},
     [AIO_HELPER_GET_RUNNING_LOOP] = {"asyncio", "get_running_loop"},
@@ -56,7 +56,12 @@ aio_helper(AioState *state, AioHelper helper)
             module == NULL ? NULL : PyObject_GetAttrString(module, helper_places[helper].name);
         Py_XDECREF(module);
         /* The import may have run code that came here first. */
-        Py_XSETREF(state->helpers[helper], found);
+        if (state->helpers[helper] == NULL) {
+            state->helpers[helper] = found;
+        }
+        else {
+            Py_XDECREF(found);
+        }
     }
     return state->helpers[helper];
 }

@@ -66,7 +66,7 @@ is_forked(AioQueue *queue)
 }
 
 static void
-queue_destroy(AioCounted *counted)
+queue_free(AioCounted *counted)
 {
     AioQueue *queue = (AioQueue *)counted;
     AioFifoNode *node;
@@ -78,6 +78,13 @@ queue_destroy(AioCounted *counted)
     }
     aio_fifo_destroy(&queue->fifo);
     free(queue);
+}
+
+/* Items may be queues, whose items are queues, and so on. */
+static void
+queue_destroy(AioCounted *counted)
+{
+    aio_counted_destroy_later(counted, queue_free);
 }
 
 static AioQueue *
@@ -98,7 +105,7 @@ queue_new(size_t max_length)
 
 typedef struct QueueObject {
     PyObject_HEAD PyObject *module; /* owned */
-    AioQueue *queue;                /* a reference */
+    AioQueue *queue;                /* a reference; NULL once detached */
 } QueueObject;
 
 /* A value that waits to be put. */
@@ -112,6 +119,23 @@ state_of(QueueObject *object)
     return aio_state_of_module(object->module);
 }
 
+/* 0, or -1 with an exception set where the queue cannot be used. */
+static int
+check_usable(QueueObject *object)
+{
+    if (object->queue == NULL) {
+        aio_raise_runner_error(state_of(object), "the worker that had this queue has ended");
+        return -1;
+    }
+    if (is_forked(object->queue)) {
+        aio_raise_runner_error(state_of(object),
+                               "the queue belongs to the parent process, and its workers do not "
+                               "exist in a forked child: make a new Queue here");
+        return -1;
+    }
+    return 0;
+}
+
 bool
 aio_queue_is_one(AioState *state, PyObject *object)
 {
@@ -123,6 +147,9 @@ aio_queue_is_one(AioState *state, PyObject *object)
 AioCounted *
 aio_queue_acquire(PyObject *object)
 {
+    if (check_usable((QueueObject *)object) < 0) {
+        return NULL;
+    }
     AioCounted *counted = &((QueueObject *)object)->queue->counted;
     aio_counted_acquire(counted);
     return counted;
@@ -219,6 +246,18 @@ queue_object_hash(PyObject *self)
     return Py_HashPointer(((QueueObject *)self)->queue);
 }
 
+/* For a worker's end: what it has of queues it needs no more. */
+static PyObject *
+queue_object_detach(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    AioQueue *queue = ((QueueObject *)self)->queue;
+    ((QueueObject *)self)->queue = NULL;
+    if (queue != NULL) {
+        aio_counted_release(&queue->counted);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 queue_object_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -250,19 +289,6 @@ raise(AioState *state, AioHelper helper)
         PyErr_SetNone(type);
     }
     return NULL;
-}
-
-/* 0, or -1 with an exception set where the queue cannot be used. */
-static int
-check_process(QueueObject *object)
-{
-    if (is_forked(object->queue)) {
-        aio_raise_runner_error(state_of(object),
-                               "the queue belongs to the parent process, and its workers do not "
-                               "exist in a forked child: make a new Queue here");
-        return -1;
-    }
-    return 0;
 }
 
 /* ---- waiting in a thread ---- */
@@ -331,6 +357,8 @@ move(AioState *state, AioQueue *queue, AioFifoNode **node, bool is_get, int64_t 
             if (aio_blocked_init(&wait.blocked, state, false) < 0) {
                 goto done;
             }
+            /* While the GIL is released the object may be detached, or go. */
+            aio_counted_acquire(&queue->counted);
             has_wait = true;
         }
         if (wait_in_thread(&wait, state, queue,
@@ -342,6 +370,9 @@ move(AioState *state, AioQueue *queue, AioFifoNode **node, bool is_get, int64_t 
 done:
     if (has_wait) {
         aio_blocked_destroy(&wait.blocked);
+        PyObject *exception = PyErr_GetRaisedException();
+        aio_counted_release(&queue->counted);
+        PyErr_SetRaisedException(exception);
     }
     return result;
 }
@@ -380,7 +411,7 @@ get(QueueObject *object, int64_t deadline_ns)
 {
     AioState *state = state_of(object);
     AioFifoNode *node;
-    if (check_process(object) < 0 || move(state, object->queue, &node, true, deadline_ns) < 0) {
+    if (check_usable(object) < 0 || move(state, object->queue, &node, true, deadline_ns) < 0) {
         return NULL;
     }
     Item *item = item_of(node);
@@ -410,7 +441,7 @@ static PyObject *
 put(QueueObject *object, PyObject *value, int64_t deadline_ns)
 {
     AioState *state = state_of(object);
-    Item *item = check_process(object) < 0 ? NULL : item_new(state, value);
+    Item *item = check_usable(object) < 0 ? NULL : item_new(state, value);
     if (item == NULL) {
         return NULL;
     }
@@ -472,7 +503,7 @@ queue_try_get(PyObject *self, PyObject *nothing)
 {
     QueueObject *object = (QueueObject *)self;
     AioFifoNode *node;
-    if (check_process(object) < 0) {
+    if (check_usable(object) < 0) {
         return NULL;
     }
     AioState *state = state_of(object);
@@ -494,7 +525,7 @@ static PyObject *
 queue_pack(PyObject *self, PyObject *value)
 {
     AioState *state = state_of((QueueObject *)self);
-    if (check_process((QueueObject *)self) < 0) {
+    if (check_usable((QueueObject *)self) < 0) {
         return NULL;
     }
     ItemObject *packed = (ItemObject *)state->queue_item_type->tp_alloc(state->queue_item_type, 0);
@@ -509,6 +540,9 @@ queue_try_put(PyObject *self, PyObject *packed)
 {
     QueueObject *object = (QueueObject *)self;
     AioState *state = state_of(object);
+    if (check_usable(object) < 0) {
+        return NULL;
+    }
     if (!Py_IS_TYPE(packed, state->queue_item_type) || ((ItemObject *)packed)->item == NULL) {
         PyErr_SetString(PyExc_TypeError, "_try_put() takes what _pack() gave, once");
         return NULL;
@@ -543,7 +577,7 @@ void
 aio_queue_wait_end(AioMail *mail, bool delivered)
 {
     AioQueueWait *wait = (AioQueueWait *)mail;
-    if (!delivered) {
+    if (!delivered && !is_forked(wait->queue)) {
         aio_fifo_pass_on(&wait->queue->fifo);
     }
     wait_free(wait);
@@ -570,7 +604,8 @@ wait_in_loop(QueueObject *object, PyObject *again,
     PyObject *future = NULL;
     AioBridge *bridge = NULL;
     AioQueueWait *wait = NULL;
-    PyObject *loop = aio_running_loop(state, "aget() and aput()");
+    PyObject *loop =
+        check_usable(object) < 0 ? NULL : aio_running_loop(state, "aget() and aput()");
 
     if (loop == NULL || (bridge = aio_bridge_for_queues(object->module, loop)) == NULL ||
         (future = aio_future_new(state, loop)) == NULL) {
@@ -615,7 +650,7 @@ static PyObject *
 queue_pass_on(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AioQueue *queue = ((QueueObject *)self)->queue;
-    if (!is_forked(queue)) {
+    if (queue != NULL && !is_forked(queue)) {
         aio_fifo_pass_on(&queue->fifo);
     }
     Py_RETURN_NONE;
@@ -627,7 +662,7 @@ static PyObject *
 queue_qsize(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     QueueObject *object = (QueueObject *)self;
-    return check_process(object) < 0 ? NULL
+    return check_usable(object) < 0 ? NULL
                                      : PyLong_FromSize_t(aio_fifo_length(&object->queue->fifo));
 }
 
@@ -635,7 +670,7 @@ static PyObject *
 queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     QueueObject *object = (QueueObject *)self;
-    return check_process(object) < 0 ? NULL
+    return check_usable(object) < 0 ? NULL
                                      : PyBool_FromLong(aio_fifo_length(&object->queue->fifo) == 0);
 }
 
@@ -643,7 +678,7 @@ static PyObject *
 queue_full(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     QueueObject *object = (QueueObject *)self;
-    if (check_process(object) < 0) {
+    if (check_usable(object) < 0) {
         return NULL;
     }
     const size_t max_length = object->queue->fifo.max_length;
@@ -659,7 +694,7 @@ queue_shutdown(PyObject *self, PyObject *args, PyObject *kwargs)
     AioList dropped;
     AioListNode *link;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p:shutdown", keywords, &immediate) ||
-        check_process(object) < 0) {
+        check_usable(object) < 0) {
         return NULL;
     }
     aio_list_init(&dropped);
@@ -673,7 +708,8 @@ queue_shutdown(PyObject *self, PyObject *args, PyObject *kwargs)
 static PyObject *
 queue_get_maxsize(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromSize_t(((QueueObject *)self)->queue->fifo.max_length);
+    QueueObject *object = (QueueObject *)self;
+    return check_usable(object) < 0 ? NULL : PyLong_FromSize_t(object->queue->fifo.max_length);
 }
 
 #define WITH_KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
@@ -711,6 +747,7 @@ static PyMethodDef queue_methods[] = {
     {"_wait_to_get", queue_wait_to_get, METH_O, NULL},
     {"_wait_to_put", queue_wait_to_put, METH_O, NULL},
     {"_pass_on", queue_pass_on, METH_NOARGS, NULL},
+    {"_detach", queue_object_detach, METH_NOARGS, NULL},
     {"__reduce__", queue_object_reduce, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
      PyDoc_STR("For annotations: Queue[int].")},

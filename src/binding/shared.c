@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "core/fork.h"
 #include "core/list.h"
 #include "home.h"
 #include "message.h"
@@ -43,6 +44,19 @@ typedef struct CopyOfShared {
 } CopyOfShared;
 
 static pthread_mutex_t copies_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+lock_copies(void)
+{
+    /* A forked child has one thread when it first comes here; of the parent's others one
+     * may have held the lock. */
+    static _Atomic unsigned fork_generation;
+    const unsigned generation = aio_fork_generation();
+    if (atomic_exchange(&fork_generation, generation) != generation) {
+        copies_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    }
+    pthread_mutex_lock(&copies_lock);
+}
 
 /* ---- copies ---- */
 
@@ -79,6 +93,9 @@ static int
 keep_copy(AioState *state, AioShared *shared, PyObject *key, PyObject *value)
 {
     AioHome *home = aio_state_home(state);
+    if (home != NULL && aio_home_is_closed(home)) {
+        return 0; /* the interpreter ends: nothing is kept in it any more */
+    }
     CopyOfShared *copy = home == NULL ? NULL : malloc(sizeof *copy);
     if (copy == NULL) {
         if (home != NULL) {
@@ -98,7 +115,7 @@ keep_copy(AioState *state, AioShared *shared, PyObject *key, PyObject *value)
     copy->owner_key = Py_NewRef(key);
     copy->owner_value = Py_NewRef(value);
     aio_list_append(&state->shared_list, &copy->link_in_state);
-    pthread_mutex_lock(&copies_lock);
+    lock_copies();
     aio_list_append(&shared->copies, &copy->link_in_shared);
     pthread_mutex_unlock(&copies_lock);
     return 0;
@@ -110,7 +127,7 @@ aio_shared_forget_all(AioState *state)
     AioListNode *link;
     while ((link = aio_list_pop_first(&state->shared_list)) != NULL) {
         CopyOfShared *copy = aio_container_of(link, CopyOfShared, link_in_state);
-        pthread_mutex_lock(&copies_lock);
+        lock_copies();
         /* Else it is on its way here already, and freed when it comes. */
         const bool is_mine = aio_list_is_linked(&copy->link_in_shared);
         aio_list_unlink(&copy->link_in_shared);
@@ -125,13 +142,13 @@ aio_shared_forget_all(AioState *state)
 /* ---- the shared value ---- */
 
 static void
-shared_destroy(AioCounted *counted)
+shared_free(AioCounted *counted)
 {
     AioShared *shared = (AioShared *)counted;
     AioList copies;
     AioListNode *link;
 
-    pthread_mutex_lock(&copies_lock);
+    lock_copies();
     aio_list_move(&shared->copies, &copies);
     /* Detached under the lock, so that an interpreter which ends meanwhile can tell. */
     AioMailNode *chain = NULL;
@@ -149,6 +166,13 @@ shared_destroy(AioCounted *counted)
     }
     aio_message_clear(&shared->message);
     free(shared);
+}
+
+/* A value may hold shared values, which hold others, and so on. */
+static void
+shared_destroy(AioCounted *counted)
+{
+    aio_counted_destroy_later(counted, shared_free);
 }
 
 static AioShared *
@@ -171,6 +195,19 @@ shared_new(AioState *state, PyObject *value)
     return shared;
 }
 
+/* What is kept under that key: `value` (taken), unless decoding it ran Python code that
+ * came here first. NULL with an exception set. */
+static PyObject *
+first_copy(AioState *state, AioShared *shared, PyObject *key, PyObject *value)
+{
+    PyObject *first = NULL;
+    if (PyDict_GetItemRef(state->shared_copies, key, &first) != 0 ||
+        keep_copy(state, shared, key, value) < 0) {
+        Py_SETREF(value, first); /* NULL where that failed */
+    }
+    return value;
+}
+
 PyObject *
 aio_shared_to_python(AioState *state, AioCounted *counted)
 {
@@ -184,15 +221,14 @@ aio_shared_to_python(AioState *state, AioCounted *counted)
     if (key == NULL) {
         return NULL;
     }
-    if (PyDict_GetItemRef(state->shared_copies, key, &value) == 0) {
+    if (PyDict_GetItemRef(state->shared_copies, key, &value) == 0 &&
+        Py_EnterRecursiveCall(" while receiving a shared value") == 0) {
         value = aio_message_decode_value(state, &shared->message);
-        /* Decoding may have run Python code, which came here first. */
-        PyObject *first = NULL;
-        if (value != NULL && PyDict_GetItemRef(state->shared_copies, key, &first) == 1) {
-            Py_SETREF(value, first);
-        }
-        else if (value != NULL && keep_copy(state, shared, key, value) < 0) {
-            Py_CLEAR(value);
+        Py_LeaveRecursiveCall();
+        if (value != NULL) {
+            Py_BEGIN_CRITICAL_SECTION(state->shared_copies);
+            value = first_copy(state, shared, key, value);
+            Py_END_CRITICAL_SECTION();
         }
     }
     Py_DECREF(key);
@@ -208,9 +244,31 @@ typedef struct SharedObject {
 AioCounted *
 aio_shared_acquire(PyObject *object)
 {
-    AioCounted *counted = &((SharedObject *)object)->shared->counted;
-    aio_counted_acquire(counted);
-    return counted;
+    AioShared *shared = ((SharedObject *)object)->shared;
+    if (shared == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the worker that had this Shared value has ended");
+        return NULL;
+    }
+    aio_counted_acquire(&shared->counted);
+    return &shared->counted;
+}
+
+static PyObject *
+shared_object_detach(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    AioShared *shared = ((SharedObject *)self)->shared;
+    ((SharedObject *)self)->shared = NULL;
+    if (shared != NULL) {
+        aio_counted_release(&shared->counted);
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+shared_object_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return 0;
 }
 
 static PyObject *
@@ -238,10 +296,8 @@ static void
 shared_object_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    AioShared *shared = ((SharedObject *)self)->shared;
-    if (shared != NULL) {
-        aio_counted_release(&shared->counted);
-    }
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(shared_object_detach(self, NULL));
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -251,7 +307,7 @@ shared_object_repr(PyObject *self)
 {
     AioShared *shared = ((SharedObject *)self)->shared;
     return PyUnicode_FromFormat("<aiointerpreters.Shared number %llu>",
-                                (unsigned long long)shared->id);
+                                shared == NULL ? 0 : (unsigned long long)shared->id);
 }
 
 static PyObject *
@@ -264,6 +320,7 @@ shared_object_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef shared_methods[] = {
     {"__reduce__", shared_object_reduce, METH_NOARGS, NULL},
+    {"_detach", shared_object_detach, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
      PyDoc_STR("For annotations: Shared[dict[str, int]].")},
     {NULL, NULL, 0, NULL},
@@ -283,6 +340,7 @@ static PyType_Slot shared_slots[] = {
          "Raises NotShareableError if the value cannot be sent.")},
     {Py_tp_new, shared_object_new},
     {Py_tp_dealloc, shared_object_dealloc},
+    {Py_tp_traverse, shared_object_traverse},
     {Py_tp_repr, shared_object_repr},
     {Py_tp_methods, shared_methods},
     {0, NULL},
@@ -291,6 +349,7 @@ static PyType_Slot shared_slots[] = {
 PyType_Spec aio_shared_spec = {
     .name = "aiointerpreters._core.Shared",
     .basicsize = sizeof(SharedObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    /* It refers to no object, but must be found at a worker's end. */
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = shared_slots,
 };

@@ -97,6 +97,10 @@ void
 aio_signals_unwatch(void)
 {
     if (--depth > 0) {
+        if (noted_count > 0) { /* the outer wait has to look, too */
+            const ssize_t written = write(pipe_fds[1], noted, 1);
+            (void)written;
+        }
         return;
     }
     PySignal_SetWakeupFd(previous_fd);

@@ -235,11 +235,11 @@ is_in_use(AioHome *home)
     return atomic_load_explicit(&home->lent, memory_order_relaxed) > 0;
 }
 
-/* Let go of the memory of other interpreters. */
+/* Let go of what this interpreter has of others, and of itself. */
 static void
-release_views(AioState *state)
+release_all(AioState *state)
 {
-    PyObject *function = aio_helper(state, AIO_HELPER_RELEASE_VIEWS);
+    PyObject *function = aio_helper(state, AIO_HELPER_RELEASE_ALL);
     PyObject *result = function == NULL ? NULL : PyObject_CallNoArgs(function);
     if (result == NULL) {
         PyErr_WriteUnraisable(function);
@@ -259,7 +259,7 @@ linger(AioWorker *worker)
         return false;
     }
     /* Two workers that look at each other's memory must not linger for each other. */
-    release_views(worker->state);
+    release_all(worker->state);
     if (!is_in_use(home)) {
         return false;
     }
@@ -351,8 +351,8 @@ leave(AioWorker *worker)
     aio_blocked_end_all(home);
     aio_shared_forget_all(worker->state);
     const bool has_lingered = linger(worker);
+    /* What the interpreter's own end gives back is settled when the module goes. */
     aio_home_unlisten(home, &worker->listener);
-    aio_home_close(home);
     return has_lingered;
 }
 
@@ -421,6 +421,7 @@ aio_worker_main(void *argument)
         has_lingered = live(worker, tstate);
         Py_EndInterpreter(tstate);
         if (worker->home != NULL) {
+            aio_home_abandon(worker->home);
             aio_home_release(worker->home);
         }
     }

@@ -108,3 +108,16 @@ kept: list[Any] = []
 def keep_kind_of(value: Any) -> int:
     kept.append(type(value))
     return len({id(kind) for kind in kept})
+
+
+class Reduced:
+    def __init__(self, origin: str = "itself") -> None:
+        self.origin = origin
+
+
+def reduce_to_copyreg(_: Reduced) -> tuple[type[Reduced], tuple[str]]:
+    return Reduced, ("copyreg",)
+
+
+def make_lambda(number: int) -> Any:
+    return lambda: number
