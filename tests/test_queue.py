@@ -1,9 +1,11 @@
 """A Queue moves values between main, loops, threads and workers, first in, first out."""
 
 import asyncio
+import copy
 import gc
 import inspect
 import itertools
+import pickle
 import queue as standard_queue
 import signal
 import sys
@@ -1218,3 +1220,27 @@ class TestTheStandardLibrarysQueue:
             return False
 
         assert eventually(gone)
+
+
+class TestForReaders:
+    def test_arguments_of_a_wrong_type_are_named(self) -> None:
+        with pytest.raises(TypeError, match="maxsize must be an integer, not str"):
+            Queue(maxsize="x")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not str"):
+            Queue().get(timeout="x")  # type: ignore[arg-type]
+
+    def test_its_signature_and_repr(self) -> None:
+        assert str(inspect.signature(Queue)) == "(maxsize=0)"
+        queue = Queue[int](3)
+        queue.put_nowait(item=1)
+        assert "maxsize=3 items=1" in repr(queue)
+
+    def test_it_is_not_copied_and_no_subclass_is_sent(self, call: Callable[..., Any]) -> None:
+        class Mine(Queue[int]):
+            pass
+
+        for copy_it in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="neither copied nor pickled"):
+                copy_it(Queue())
+        with pytest.raises(NotShareableError, match="no subclass"):
+            call(values.echo, Mine())

@@ -6,6 +6,7 @@ import inspect
 import os
 import tempfile
 import threading
+from typing import Any
 
 import pytest
 
@@ -891,3 +892,23 @@ def test_a_forked_child_says_that_the_runner_is_not_its_own(program: Program) ->
         flags=["-W", "ignore::DeprecationWarning"],
     )
     ended.assert_fine()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": "3"}, "workers must be an integer or None, not str"),
+        ({"initializer": 5}, "initializer must be callable, not int"),
+        ({"initargs": 5}, "initargs must be a tuple of arguments, not int"),
+        ({"preload": 5}, "preload must be a tuple of names of modules, not int"),
+        ({"preload": [1]}, "preload must be names of modules: 1 is none"),
+    ],
+)
+def test_options_of_a_wrong_type_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Runner(**options)
+
+
+def test_an_initarg_that_cannot_be_sent_is_named() -> None:
+    with pytest.raises(NotShareableError, match=r"initargs\[1\]: lock cannot be sent"):
+        Runner(initializer=print, initargs=(1, threading.Lock())).start()

@@ -633,3 +633,29 @@ def test_errors_about_values_are_of_a_type_that_users_would_catch(
         call(values.echo, threading.Lock())
     with pytest.raises(RunnerError):
         call(values.lock)
+
+
+class TestPathsAndNotes:
+    def test_the_path_leads_to_the_culprit_in_a_tree_with_parents(
+        self, call: Callable[..., Any]
+    ) -> None:
+        with socket.socket() as culprit:
+            tree: dict[str, Any] = {"name": "root", "children": []}
+            tree["children"].append({"parent": tree, "handle": culprit})
+            with pytest.raises(NotShareableError) as caught:
+                call(values.echo, tree)
+        assert str(caught.value).startswith("args[0]['children'][0]['handle']: socket cannot be")
+
+    @pytest.mark.skipif(sys.version_info < (3, 14), reason="pickle notes nothing on CPython 3.13")
+    def test_within_an_object_pickle_tells_where(self, call: Callable[..., Any]) -> None:
+        with socket.socket() as culprit, pytest.raises(NotShareableError) as caught:
+            call(values.echo, [classes.Point({"deep": culprit})])
+        assert "args[0][0]: Point cannot be sent" in str(caught.value)
+        assert "when serializing dict item 'deep'" in str(caught.value)
+
+    def test_a_value_that_cannot_be_rebuilt_fails_the_call_with_a_note(
+        self, call: Callable[..., Any]
+    ) -> None:
+        with pytest.raises(TypeError) as caught:
+            call(values.echo, classes.NeedsTwo(1, "x"))
+        assert any("rebuilt" in note for note in caught.value.__notes__)

@@ -1003,3 +1003,28 @@ class TestEndOfTheProgram:
 """
         source = self.write(body, end=fork.strip())
         program(source, flags=["-W", "ignore::DeprecationWarning"]).assert_ended()
+
+
+class TestRefusedViews:
+    def test_references_to_objects_are_refused(self, call: Callable[..., Any]) -> None:
+        pointers = memoryview((ctypes.py_object * 2)([1], {}))
+        for value in (pointers, [pointers], views.Record(pointers)):
+            with pytest.raises(NotShareableError, match="references to Python objects"):
+                call(values.echo, value)
+
+    def test_a_field_may_have_that_letter_in_its_name(self, call: Callable[..., Any]) -> None:
+        class Pair(ctypes.Structure):
+            _fields_ = (("OO", ctypes.c_int), ("b", ctypes.c_int))
+
+        pair = Pair(1, 2)
+        assert call(views.facts, memoryview(pair)) == views.facts(memoryview(pair))
+
+    def test_what_a_failed_call_was_lent_is_back_with_its_exception(self, runner: Any) -> None:
+        async def main() -> None:
+            for _ in range(50):
+                data = bytearray(10)
+                with pytest.raises(IndexError):
+                    await runner.run(views.write_at, memoryview(data), 1000, 3)
+                data.append(1)
+
+        asyncio.run(main())

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from . import _core, _finding, _main
 
 PROTOCOL = 5
-HINT = "aiointerpreters[cloudpickle], installed, sends functions and classes by value"
+HINT = "install aiointerpreters[cloudpickle] to send functions and classes by value"
 
 
 class _Pickler(pickle.Pickler):
@@ -125,7 +125,18 @@ def loads(
         unpickler.persistent_load = objects.__getitem__  # type: ignore[method-assign]
     try:
         return unpickler.load()
-    except (Exception, KeyboardInterrupt, _core.Interrupted):
+    except ImportError as error:
+        error.add_note(
+            "This was raised while a value that was sent was rebuilt here, from its pickle. Many "
+            "extension modules can't be imported in a worker; the memory of an array can be sent "
+            "as memoryview(array)."
+        )
+        raise
+    except (Exception, KeyboardInterrupt, _core.Interrupted) as error:
+        if isinstance(error, Exception):
+            error.add_note(
+                "This was raised while a value that was sent was rebuilt here, from its pickle."
+            )
         raise
     except BaseException as error:
         raise pickle.UnpicklingError(f"{type(error).__name__} while a value was rebuilt") from error

@@ -63,21 +63,24 @@ class Queue[T](_core.Queue[T]):
     """A first-in-first-out queue between interpreters, threads and event loops.
 
         def produce(queue, pages):  # in a worker
-            for page in pages:
-                queue.put(parse(page))
-            queue.shutdown()
+            try:
+                for page in pages:
+                    queue.put(parse(page))
+            finally:
+                queue.shutdown()  # or who waits for items would wait for ever
 
         results = Queue(maxsize=100)
-        future = runner.submit(produce, results, pages)
-        while True:
-            try:
+        producer = runner.submit(produce, results, pages)
+        try:
+            while True:
                 print(await results.aget())
-            except QueueShutDown:
-                break
+        except QueueShutDown:
+            await producer  # raises what it raised
 
     It can be made anywhere, and passed to a function, returned, put into a container or through
-    another queue: all ends are the same queue, and compare equal. Items are values as arguments and
-    results are. What waits does so without polling, and without the GIL.
+    another queue: all ends are the same queue, and compare equal. Items are sent as arguments and
+    results are: what comes out is a copy, within one interpreter as well. What waits does so
+    without polling, and without the GIL.
 
     ``get``, ``put``, ``get_nowait``, ``put_nowait``, ``qsize``, ``empty``, ``full`` and
     ``shutdown`` are as those of :class:`queue.Queue`; in a coroutine, await :meth:`aget` and

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from . import _core, _main, _naming
-from .errors import InterpreterError, RunnerError
+from .errors import InterpreterError, NotShareableError, RunnerError
 
 __all__ = ("InterpreterError", "Runner", "RunnerError", "get_module_info")
 
@@ -29,9 +29,11 @@ class Runner:
 
     Functions are found by name in the workers: any function, class, builtin or static method at the
     top level of a module can be called, those of the main script included, and
-    ``functools.partial`` of them. Arguments and results are copied: ``None``, ``bool``, ``int``,
-    ``float``, ``complex``, ``str``, ``bytes``, ``bytearray``, ``memoryview``, ``tuple``, ``list``,
-    ``dict``, ``set`` and ``frozenset`` directly, everything else by pickle.
+    ``functools.partial`` of them; lambdas, closures and what a notebook defines are sent by value,
+    where cloudpickle is installed. Arguments and results are copied: ``None``, ``bool``, ``int``,
+    ``float``, ``complex``, ``str``, ``bytes``, ``bytearray``, ``tuple``, ``list``, ``dict``,
+    ``set`` and ``frozenset`` directly, everything else by pickle; but a ``memoryview`` shows the
+    sender's own memory, and so do buffers in what is pickled.
 
     One runner may be used from several event loops in several threads. Workers follow PEP 684 (a
     GIL per interpreter) and PEP 734 (multiple interpreters).
@@ -45,7 +47,8 @@ class Runner:
         name: Names the threads, for debuggers; at most 15 characters of it are shown.
 
     Raises:
-        TypeError: ``workers`` is no integer, or ``preload`` a single string.
+        TypeError: ``workers`` is no integer, ``initializer`` can't be called, or ``preload`` is not
+            names of modules.
         ValueError: ``workers`` is less than 1.
     """
 
@@ -60,15 +63,27 @@ class Runner:
     ) -> None:
         if workers is None:
             workers = os.process_cpu_count() or 1
+        elif not hasattr(workers, "__index__"):
+            raise TypeError(f"workers must be an integer or None, not {_kind(workers)}")
         elif operator.index(workers) < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer must be callable, not {_kind(initializer)}")
+        if not isinstance(initargs, Iterable):
+            raise TypeError(f"initargs must be a tuple of arguments, not {_kind(initargs)}")
         if isinstance(preload, str):
             raise TypeError("preload takes several names of modules: write it as a tuple")
+        if not isinstance(preload, Iterable):
+            raise TypeError(f"preload must be a tuple of names of modules, not {_kind(preload)}")
+        preload = tuple(preload)
+        for module in preload:
+            if not isinstance(module, str):
+                raise TypeError(f"preload must be names of modules: {module!r} is none")
         self.workers = workers
         self.name = "aio-worker" if name is None else name
         self._initializer = initializer
         self._initargs = tuple(initargs)
-        self._preload = tuple(preload)
+        self._preload = preload
         self._pool: _core.Pool | None = None
         self._closed = False
 
@@ -99,7 +114,13 @@ class Runner:
             )
         # What is no string the import system passes over.
         import_path = [entry for entry in sys.path if type(entry) is str]
-        pool = _core.Pool(import_path, self._setup(), self.workers, self.name)
+        try:
+            pool = _core.Pool(import_path, self._setup(), self.workers, self.name)
+        except NotShareableError as error:
+            # What is sent is the arguments of _worker.set_up().
+            text = str(error).replace("setup[4]", "initargs", 1)
+            text = text.replace("setup[3]", "initializer", 1)
+            raise NotShareableError(text) from error.__cause__
         pool.start()
         self._pool = pool
         return self
@@ -225,8 +246,9 @@ class Runner:
 
         Raises:
             RunnerError: No event loop runs in this thread; or the runner is not started, is closed,
-                or belongs to the parent of this forked process; or ``fn`` is nothing that a worker
-                could find: a lambda, a function inside a function, one of a REPL.
+                or belongs to the parent of this forked process; or ``fn`` is a coroutine function,
+                or nothing that a worker could find: a lambda, a function inside a function, one of
+                a REPL, unless cloudpickle is installed.
             NotShareableError: An argument can't be sent; the text says which part of it.
             BrokenRunner: A worker could not start.
 
@@ -251,7 +273,9 @@ class Runner:
             InterpreterError: ``fn`` raised something that can't be rebuilt here.
             BrokenRunner: A worker could not start.
         """
-        result: R = await self._started().submit(fn, args, kwargs)
+        future = self._started().submit(fn, args, kwargs)
+        del args, kwargs  # or the traceback of what it raises would keep them
+        result: R = await future
         return result
 
     def wrap[**P, R](self, fn: Callable[P, R], /) -> Callable[P, Coroutine[None, None, R]]:
@@ -268,7 +292,9 @@ class Runner:
 
         @functools.wraps(fn)
         async def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            result: R = await self._started().submit(fn, args, kwargs)
+            future = self._started().submit(fn, args, kwargs)
+            del args, kwargs  # as in run()
+            result: R = await future
             return result
 
         return wrapped
@@ -295,6 +321,10 @@ def get_module_info(fn: Callable[..., Any]) -> ModuleInfo:
     if module in _main.NAMES:
         return ("path", inspect.getfile(fn), fn.__qualname__)
     return ("module", module, fn.__qualname__)
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def _runs_loop() -> bool:

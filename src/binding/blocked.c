@@ -65,7 +65,8 @@ static bool
 handles_interruption(AioState *state)
 {
     PyObject *handled = PyErr_GetHandledException();
-    const bool matches = handled != NULL && PyErr_GivenExceptionMatches(handled, state->interrupted);
+    const bool matches =
+        handled != NULL && PyErr_GivenExceptionMatches(handled, state->interrupted);
     Py_XDECREF(handled);
     return matches;
 }

@@ -2,8 +2,8 @@
  *
  * Only exact types are encoded natively. A value in which anything else occurs, or any
  * object twice that has an identity to keep, is handed to pickle as a whole: that keeps
- * what its parts share, and cycles. If pickle refuses, the value is tried part by part,
- * so that the error can name the part at fault.
+ * what its parts share, and cycles. If pickle refuses, the value is walked once more, part
+ * by part, to find the part at fault, so that the error can name it.
  *
  * An object can only occur twice if it has more than one reference, besides those of our
  * own: so for most of a value one look at its count is all that this costs.
@@ -41,7 +41,7 @@ typedef enum Outcome {
 typedef struct Encoder {
     AioState *state;
     AioMessage *message;
-    bool by_parts; /* pickle what needs it where it stands, instead of giving up */
+    bool by_parts; /* the walk to find what is at fault: each part by itself, once */
     int depth;
     AioSeen seen; /* of the value at hand; its objects live as long as that does */
     AioRefusal refusal;
@@ -60,8 +60,7 @@ written(int failed)
     return DONE;
 }
 
-/* Note what may occur more than once in the value: NEEDS_PICKLE if it does. (By parts, when
- * pickle has refused the whole, what occurs twice is sent twice.) */
+/* Note what may occur more than once in the value: NEEDS_PICKLE if it does. */
 static Outcome
 note(Encoder *encoder, PyObject *value, Py_ssize_t own)
 {
@@ -475,8 +474,7 @@ encode_container(Encoder *encoder, PyObject *value, Py_ssize_t own)
     }
     Outcome outcome = note(encoder, value, own);
     if (outcome == NEEDS_PICKLE && encoder->by_parts) {
-        /* Not part by part once more, or what is nested in itself would take for ever. */
-        return encode_pickled(encoder, value);
+        return DONE; /* it has been looked at, or is being looked at */
     }
     if (outcome != DONE) {
         return outcome;
@@ -540,8 +538,30 @@ encode(Encoder *encoder, PyObject *value, Py_ssize_t own)
     return encoder->by_parts ? encode_pickled(encoder, value) : NEEDS_PICKLE;
 }
 
-/* One argument or result: natively if it can be, else by pickle as a whole,
- * else part by part. */
+/* Pickle has refused a container, which is an exception that is set: find out which of
+ * its parts is at fault. The exception is replaced if that can be found. */
+static void
+find_culprit(Encoder *encoder, PyObject *value, size_t start, size_t held)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    AioRefusal whole = encoder->refusal;
+
+    encoder->refusal = (AioRefusal){0};
+    aio_message_truncate(encoder->message, start, held);
+    Outcome outcome = encode(encoder, value, 0);
+    aio_seen_clear(&encoder->seen);
+    if (outcome == FAILED && aio_refusal_is_set(&encoder->refusal)) {
+        aio_refusal_clear(&whole);
+        Py_DECREF(exception);
+        return;
+    }
+    /* Each part by itself could be sent: it is the whole that can't. */
+    aio_refusal_clear(&encoder->refusal);
+    encoder->refusal = whole;
+    PyErr_SetRaisedException(exception);
+}
+
+/* One argument or result: natively if it can be, else by pickle as a whole. */
 static Outcome
 encode_whole(Encoder *encoder, PyObject *value)
 {
@@ -556,16 +576,9 @@ encode_whole(Encoder *encoder, PyObject *value)
     }
     aio_message_truncate(message, start, held);
     encoder->by_parts = true;
-    if (!is_container(value)) {
-        return encode_pickled(encoder, value);
-    }
     outcome = encode_pickled(encoder, value);
-    if (outcome == FAILED && aio_refusal_is_set(&encoder->refusal)) {
-        aio_refusal_clear(&encoder->refusal);
-        PyErr_Clear();
-        aio_message_truncate(message, start, held);
-        outcome = encode(encoder, value, 0);
-        aio_seen_clear(&encoder->seen);
+    if (outcome == FAILED && is_container(value) && aio_refusal_is_set(&encoder->refusal)) {
+        find_culprit(encoder, value, start, held);
     }
     return outcome;
 }

@@ -190,8 +190,19 @@ queue_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"maxsize", NULL};
     Py_ssize_t max_length = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n:Queue", keywords, &max_length)) {
+    PyObject *maxsize = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Queue", keywords, &maxsize)) {
         return NULL;
+    }
+    if (maxsize != NULL) {
+        if (!PyIndex_Check(maxsize)) {
+            PyErr_Format(PyExc_TypeError, "maxsize must be an integer, not %T", maxsize);
+            return NULL;
+        }
+        max_length = PyNumber_AsSsize_t(maxsize, NULL); /* the largest for what is larger */
+        if (max_length == -1 && PyErr_Occurred()) {
+            return NULL;
+        }
     }
     PyObject *module = PyType_GetModuleByDef(type, &aio_module_def);
     /* As queue.Queue has it: no bound, if it is not above zero. */
@@ -240,6 +251,23 @@ queue_object_richcompare(PyObject *self, PyObject *other, int op)
     return PyBool_FromLong(same == (op == Py_EQ));
 }
 
+static PyObject *
+queue_object_repr(PyObject *self)
+{
+    AioQueue *queue = ((QueueObject *)self)->queue;
+    PyObject *name = PyType_GetName(Py_TYPE(self));
+    PyObject *repr = NULL;
+    if (name != NULL && (queue == NULL || is_forked(queue))) {
+        repr = PyUnicode_FromFormat("<%U at %p, not usable here>", name, queue);
+    }
+    else if (name != NULL) {
+        repr = PyUnicode_FromFormat("<%U at %p maxsize=%zu items=%zu>", name, queue,
+                                    queue->fifo.max_length, aio_fifo_length(&queue->fifo));
+    }
+    Py_XDECREF(name);
+    return repr;
+}
+
 static Py_hash_t
 queue_object_hash(PyObject *self)
 {
@@ -261,8 +289,12 @@ queue_object_detach(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 queue_object_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
+    AioState *state = state_of((QueueObject *)self);
     PyErr_SetString(PyExc_TypeError,
-                    "a Queue can only be sent by aiointerpreters, within one process");
+                    aio_queue_is_one(state, self)
+                        ? "a Queue can be neither copied nor pickled, as all its ends are the same "
+                          "queue: pass it itself, by aiointerpreters"
+                        : "only Queue itself can be sent, no subclass of it");
     return NULL;
 }
 
@@ -394,6 +426,10 @@ parse_deadline(int block, PyObject *timeout, int64_t *deadline_ns)
     }
     const double seconds = PyFloat_AsDouble(timeout);
     if (seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %T",
+                         timeout);
+        }
         return -1;
     }
     if (!(seconds >= 0)) {
@@ -491,8 +527,13 @@ queue_get_nowait(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-queue_put_nowait(PyObject *self, PyObject *value)
+queue_put_nowait(PyObject *self, PyObject *args, PyObject *kwargs)
 {
+    static char *keywords[] = {"item", NULL};
+    PyObject *value;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:put_nowait", keywords, &value)) {
+        return NULL;
+    }
     return put((QueueObject *)self, value, 0);
 }
 
@@ -604,8 +645,7 @@ wait_in_loop(QueueObject *object, PyObject *again,
     PyObject *future = NULL;
     AioBridge *bridge = NULL;
     AioQueueWait *wait = NULL;
-    PyObject *loop =
-        check_usable(object) < 0 ? NULL : aio_running_loop(state, "aget() and aput()");
+    PyObject *loop = check_usable(object) < 0 ? NULL : aio_running_loop(state, "aget() and aput()");
 
     if (loop == NULL || (bridge = aio_bridge_for_queues(object->module, loop)) == NULL ||
         (future = aio_future_new(state, loop)) == NULL) {
@@ -663,7 +703,7 @@ queue_qsize(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     QueueObject *object = (QueueObject *)self;
     return check_usable(object) < 0 ? NULL
-                                     : PyLong_FromSize_t(aio_fifo_length(&object->queue->fifo));
+                                    : PyLong_FromSize_t(aio_fifo_length(&object->queue->fifo));
 }
 
 static PyObject *
@@ -671,7 +711,7 @@ queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     QueueObject *object = (QueueObject *)self;
     return check_usable(object) < 0 ? NULL
-                                     : PyBool_FromLong(aio_fifo_length(&object->queue->fifo) == 0);
+                                    : PyBool_FromLong(aio_fifo_length(&object->queue->fifo) == 0);
 }
 
 static PyObject *
@@ -729,8 +769,8 @@ static PyMethodDef queue_methods[] = {
                "NotShareableError if the item cannot be sent.")},
     {"get_nowait", queue_get_nowait, METH_NOARGS,
      PyDoc_STR("get_nowait($self, /)\n--\n\nAs get(block=False).")},
-    {"put_nowait", queue_put_nowait, METH_O,
-     PyDoc_STR("put_nowait($self, item, /)\n--\n\nAs put(item, block=False).")},
+    {"put_nowait", WITH_KEYWORDS(queue_put_nowait), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("put_nowait($self, /, item)\n--\n\nAs put(item, block=False).")},
     {"qsize", queue_qsize, METH_NOARGS,
      PyDoc_STR("qsize($self, /)\n--\n\nHow many items there are, at this moment.")},
     {"empty", queue_empty, METH_NOARGS,
@@ -761,7 +801,8 @@ static PyGetSetDef queue_getset[] = {
 };
 
 static PyType_Slot queue_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("The base of aiointerpreters.Queue.")},
+    {Py_tp_doc, (void *)PyDoc_STR("Queue(maxsize=0)\n--\n\nThe base of aiointerpreters.Queue.")},
+    {Py_tp_repr, queue_object_repr},
     {Py_tp_new, queue_object_new},
     {Py_tp_dealloc, queue_object_dealloc},
     {Py_tp_traverse, queue_object_traverse},

@@ -6,7 +6,7 @@
 #include "refusal.h"
 
 /* Longer paths and reprs are of no use to a reader. */
-enum { MAX_PATH = 300, MAX_KEY_REPR = 60 };
+enum { MAX_PATH = 300, MAX_KEY_REPR = 60, MAX_NOTES = 10 };
 
 void
 aio_refusal_clear(AioRefusal *refusal)
@@ -102,12 +102,35 @@ aio_refusal_prepend_key(AioRefusal *refusal, AioState *state, const char *format
     PyErr_SetRaisedException(exception);
 }
 
+/* What pickle noted on its way out (since CPython 3.14): where in an object the part at
+ * fault is, innermost first. An empty string where there is nothing. */
+static PyObject *
+notes_of(PyObject *cause)
+{
+    PyObject *notes = NULL, *separator = NULL, *joined = NULL, *text = NULL;
+    if (PyObject_GetOptionalAttrString(cause, "__notes__", &notes) == 1 && PyList_Check(notes) &&
+        PyList_GET_SIZE(notes) > 0 && PyList_GET_SIZE(notes) <= MAX_NOTES) {
+        separator = PyUnicode_FromString(", ");
+        joined = separator == NULL ? NULL : PyUnicode_Join(separator, notes);
+        text = joined == NULL ? NULL : PyUnicode_FromFormat(" (%U)", joined);
+    }
+    PyErr_Clear();
+    Py_XDECREF(joined);
+    Py_XDECREF(separator);
+    Py_XDECREF(notes);
+    return text == NULL ? PyUnicode_FromString("") : text;
+}
+
 /* What the error says; NULL with an exception set. */
 static PyObject *
 describe(AioRefusal *refusal, PyObject *root, PyObject *cause)
 {
-    PyObject *text = PyUnicode_FromFormat("%U%U: %U cannot be sent to another interpreter: %S",
-                                          root, refusal->path, refusal->culprit, cause);
+    PyObject *notes = notes_of(cause);
+    PyObject *text =
+        notes == NULL ? NULL
+                      : PyUnicode_FromFormat("%U%U: %U cannot be sent to another interpreter: %S%U",
+                                             root, refusal->path, refusal->culprit, cause, notes);
+    Py_XDECREF(notes);
     if (text == NULL) { /* the cause's str() raises */
         PyErr_Clear();
         text = PyUnicode_FromFormat("%U%U: %U cannot be sent to another interpreter", root,

@@ -313,16 +313,15 @@ shared_object_repr(PyObject *self)
 static PyObject *
 shared_object_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyErr_SetString(PyExc_TypeError,
-                    "a Shared value can only be sent by aiointerpreters, within one process");
+    PyErr_SetString(
+        PyExc_TypeError,
+        "a Shared value can be neither copied nor pickled: pass it itself, by aiointerpreters");
     return NULL;
 }
 
 static PyMethodDef shared_methods[] = {
     {"__reduce__", shared_object_reduce, METH_NOARGS, NULL},
     {"_detach", shared_object_detach, METH_NOARGS, NULL},
-    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
-     PyDoc_STR("For annotations: Shared[dict[str, int]].")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -337,6 +336,7 @@ static PyType_Slot shared_slots[] = {
          "decodes it at first use, and keeps it until the last reference to the Shared\n"
          "object is gone: so what one call changes in it, the next call in that worker sees.\n"
          "Buffers inside (memoryviews, arrays of numpy) are not copied at all.\n\n"
+         "For a type checker it is the value: annotate it as that.\n\n"
          "Raises NotShareableError if the value cannot be sent.")},
     {Py_tp_new, shared_object_new},
     {Py_tp_dealloc, shared_object_dealloc},
@@ -347,7 +347,7 @@ static PyType_Slot shared_slots[] = {
 };
 
 PyType_Spec aio_shared_spec = {
-    .name = "aiointerpreters._core.Shared",
+    .name = "aiointerpreters.Shared",
     .basicsize = sizeof(SharedObject),
     /* It refers to no object, but must be found at a worker's end. */
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,

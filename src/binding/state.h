@@ -25,7 +25,7 @@ typedef enum AioHelper {
     AIO_HELPER_REBUILD,       /* the way back */
     AIO_HELPER_BROKEN,        /* the failure of a worker's start -> BrokenRunner */
     AIO_HELPER_SET_UP_WORKER, /* what a new worker runs first */
-    AIO_HELPER_RELEASE_ALL, /* and one that ends, if it has to linger */
+    AIO_HELPER_RELEASE_ALL,   /* and one that ends, if it has to linger */
     AIO_HELPER_RUNNER_ERROR,
     AIO_HELPER_NOT_SHAREABLE_ERROR,
     AIO_HELPER_GET_RUNNING_LOOP,

@@ -165,6 +165,23 @@ known_block(AioState *state, PyObject *memoryview)
                                                                 : NULL;
 }
 
+/* Whether a format (PEP 3118) has pointers to Python objects in it: "O", but not as part of
+ * a field's name, which stands between colons. */
+static bool
+has_objects(const char *format)
+{
+    bool in_name = false;
+    for (; format != NULL && *format != '\0'; format++) {
+        if (*format == ':') {
+            in_name = !in_name;
+        }
+        else if (*format == 'O' && !in_name) {
+            return true;
+        }
+    }
+    return false;
+}
+
 AioView *
 aio_view_new(AioState *state, PyObject *exporter)
 {
@@ -174,6 +191,14 @@ aio_view_new(AioState *state, PyObject *exporter)
     if (PyMemoryView_Check(exporter)) {
         Py_buffer layout; /* raises for a memoryview that has been released */
         if (PyObject_GetBuffer(exporter, &layout, PyBUF_FULL_RO) < 0) {
+            return NULL;
+        }
+        if (has_objects(layout.format)) {
+            PyErr_Format(PyExc_TypeError,
+                         "its memory (format '%.100s') consists of references to Python objects, "
+                         "which belong to one interpreter",
+                         layout.format);
+            PyBuffer_Release(&layout);
             return NULL;
         }
         block = known_block(state, exporter);

@@ -164,6 +164,9 @@ call(AioWorker *worker, AioTask *task)
     }
 done:
     if (status == AIO_TASK_RAISED) {
+        if (task->lent.count == 0) {
+            aio_message_clear_bytes(&task->message, &task->lent); /* as above */
+        }
         if (PyErr_ExceptionMatches(worker->interrupted_type)) {
             PyErr_Clear();
             aio_message_clear(&task->message);

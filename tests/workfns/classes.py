@@ -166,3 +166,10 @@ def move(point: Point, by: int) -> Point:
 
 def is_own_self(node: Node) -> bool:
     return node.self is node
+
+
+class NeedsTwo(Exception):
+    """It can be raised, but not unpickled."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
