@@ -267,6 +267,20 @@ class TestInterrupted:
 
         asyncio.run(main())
 
+    @pytest.mark.parametrize("wait", ["aclose", "drain"])
+    def test_afterwards_every_large_result_is_there(self, wait: str) -> None:
+        """Also those that only had to be copied yet."""
+
+        async def main() -> None:
+            for _ in range(3):
+                async with Runner(workers=2) as runner:
+                    futures = [runner.submit(values.zeros, 20 * MIB) for _ in range(6)]
+                    await getattr(runner, wait)()
+                    assert all(future.done() for future in futures)
+                    assert [len(future.result()) for future in futures] == [20 * MIB] * 6
+
+        asyncio.run(main())
+
     def test_an_exception_leaves_the_block_as_large_results_arrive(self) -> None:
         async def main() -> None:
             for steps in range(0, 200, 20):

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from aiointerpreters import NotShareableError, Runner, RunnerError
@@ -367,10 +368,11 @@ class TestKeptInTheWorker:
         sent: list[Any] = []
 
         async def main() -> None:
-            for _ in range(10):
-                view = memoryview(Sender(b"abc"))
-                assert await runner.run(lambda view=view: view[0]) == 97
-                del view
+            async with Runner(workers=1) as other:  # which keeps nothing when it has ended
+                for _ in range(10):
+                    view = memoryview(Sender(b"abc"))
+                    assert await other.run(lambda view=view: view[0]) == 97
+                    del view
             for number in range(300):  # more than are kept
                 await runner.run(by_value.make_lambda(number))
             assert await asyncio.gather(*sent) == [1] * len(sent)
@@ -418,6 +420,19 @@ class TestChangesInMemory:
         module.value = 2  # type: ignore[attr-defined]
         assert call(function) == 2
 
+    def test_a_module_that_is_sent_by_value(
+        self, call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        get = by_value.get_setting
+        function = lambda: get()  # noqa: E731
+        cloudpickle.register_pickle_by_value(by_value)
+        try:
+            assert call(function) == 1
+            monkeypatch.setattr(by_value, "setting", 2)
+            assert call(function) == 2
+        finally:
+            cloudpickle.unregister_pickle_by_value(by_value)
+
     def test_reducers_that_are_registered_later_count(self, call: Callable[..., Any]) -> None:
         function = lambda: by_value.Reduced().origin  # noqa: E731
         assert call(function) == "itself"
@@ -441,7 +456,6 @@ WITHOUT = """
 import sys
 sys.modules["cloudpickle"] = None
 import asyncio
-import copyreg
 from aiointerpreters import NotShareableError, Runner, RunnerError
 from workfns import by_value, values
 
@@ -509,7 +523,6 @@ class TestWithoutCloudpickle:
 
 REPL = """
 import asyncio
-import copyreg
 from aiointerpreters import Runner
 from dataclasses import dataclass
 factor = 2

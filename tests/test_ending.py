@@ -369,6 +369,47 @@ def test_a_program_that_catches_ctrl_c_goes_on(program: Program) -> None:
     assert ended.out == "ready\n49\n"
 
 
+USE_UP = """
+import resource
+
+def use_up_descriptors():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            os.dup(0)
+    except OSError:
+        pass
+"""
+
+
+class TestWithoutAFreeDescriptor:
+    """A program that has used up its file descriptors can still end."""
+
+    @pytest.mark.parametrize("work", WORK)
+    def test_it_ends_with_an_open_runner(self, work: str, program: Program) -> None:
+        source = USE_UP + write("open", work, "pass") + "    use_up_descriptors()\n"
+        program(source).assert_ended(0)
+
+    def test_it_closes_its_runner(self, program: Program) -> None:
+        ending = """
+    use_up_descriptors()
+    keep[0].close()
+    print("closed")
+"""
+        ended = program(USE_UP + write("open", "idle", "pass") + ending)
+        ended.assert_ended(0)
+        assert ended.out == "closed\n"
+
+    def test_ctrl_c_while_it_waits_for_its_workers(self, program: Program) -> None:
+        ending = """
+    use_up_descriptors()
+    print("ready", flush=True)
+    keep[0].close()
+"""
+        source = USE_UP + write("open", "spinning", "pass") + ending
+        assert_interrupted(program(source, interrupt=True))
+
+
 class TestCollected:
     @pytest.mark.skipif(not LINUX, reason="counts threads in /proc")
     def test_a_runner_that_is_collected_open_warns_and_its_threads_end(

@@ -27,7 +27,7 @@ from aiointerpreters import (
 )
 from helpers.gate import Gate, Signals
 from helpers.limits import SOON
-from helpers.process import eventually
+from helpers.process import LINUX, eventually, native_threads
 from helpers.programs import Ended, Program
 from helpers.sameness import same
 from workfns import by_value, classes, pickled, queues, values, views
@@ -1125,6 +1125,51 @@ class TestEnding:
             asyncio.run(main())
         """)
         program(source).assert_ended()
+
+    @pytest.mark.skipif(not LINUX, reason="counts threads in /proc")
+    @pytest.mark.parametrize("how", ["its own", "the other's"])
+    def test_no_worker_stays_for_items_in_a_queue_that_workers_keep(self, how: str) -> None:
+        before = native_threads()
+
+        async def main() -> None:
+            async with Runner(workers=1) as first, Runner(workers=1) as second:
+                if how == "its own":
+                    await first.run(queues.keep_own, 100_000)
+                    return
+                for putter, keeper in ((first, second), (second, first)):
+                    queue = Queue[Any]()
+                    await putter.run(queues.put_views, queue, 1)
+                    await keeper.run(queues.keep, queue)
+
+        asyncio.run(main())
+        gc.collect()
+        assert eventually(lambda: native_threads() <= before)
+
+    def test_a_worker_that_ends_may_put_items_of_any_size(self) -> None:
+        items = [b"small", bytes(100_000), bytearray(100_000), "x" * 100_000, [1, bytes(40_000)]]
+
+        async def main() -> None:
+            queue = Queue[Any]()
+            async with Runner(workers=1) as runner:
+                await runner.run(queues.put_at_exit, queue, *items)
+            assert [queue.get_nowait() for _ in items] == items
+
+        asyncio.run(main())
+
+    def test_a_long_chain_of_queues_in_queues_is_freed(self, program: Program) -> None:
+        ended = program("""
+            from aiointerpreters import Queue
+
+            queue = Queue()
+            for _ in range(300_000):
+                outer = Queue()
+                outer.put(queue)
+                queue = outer
+            del queue, outer
+            print("freed")
+        """)
+        ended.assert_fine()
+        assert ended.out == "freed\n"
 
     def test_a_queue_may_be_used_at_exit_after_everything_of_ours(self, program: Program) -> None:
         ended = program("""

@@ -420,6 +420,24 @@ class TestStarting:
 
         asyncio.run(main())
 
+    def test_what_is_no_string_in_the_import_path_is_passed_over(self, program: Program) -> None:
+        """As Python's own import does."""
+        ended = program("""
+            import asyncio, pathlib, sys
+            sys.path[1:1] = [pathlib.Path("/somewhere"), None, b"bytes"]
+            from aiointerpreters import Runner
+            from workfns import values, worker
+
+            async def main():
+                async with Runner(workers=1) as runner:
+                    assert await runner.run(values.square, 3) == 9
+                    path = (await runner.run(worker.surroundings))["path"]
+                    assert path == [entry for entry in sys.path if type(entry) is str]
+
+            asyncio.run(main())
+        """)
+        ended.assert_fine()
+
     def test_starting_twice_is_an_error(self) -> None:
         with Runner(workers=1).start() as runner:
             with pytest.raises(RunnerError):

@@ -11,7 +11,7 @@ import pytest
 
 from aiointerpreters import NotShareableError, Queue, Runner, Shared
 from helpers.gate import Gate, Signals
-from helpers.process import until
+from helpers.process import LINUX, eventually, native_threads, until
 from helpers.programs import Program
 from workfns import by_value, classes, pickled, queues, shared, values, views
 
@@ -415,6 +415,89 @@ class TestRefused:
                 assert await runner.run(values.echo, good) == [1]
 
         asyncio.run(main())
+
+
+@pytest.mark.skipif(not LINUX, reason="counts threads in /proc")
+def test_a_worker_does_not_stay_for_one_of_its_own() -> None:
+    before = native_threads()
+
+    async def main() -> None:
+        async with Runner(workers=1) as runner:
+            await runner.run(shared.keep_own, 100_000)
+
+    asyncio.run(main())
+    assert eventually(lambda: native_threads() <= before)
+
+
+def test_a_worker_that_ends_may_get_one_that_nobody_else_has(program: Program) -> None:
+    """The C library fills what is freed at once, so that its use would not go unnoticed."""
+    ended = program(
+        """
+        import asyncio
+        from aiointerpreters import Queue, Runner, Shared
+        from workfns import shared
+
+        async def main():
+            queue = Queue()
+            for number in range(10):
+                queue.put(Shared({"n": [number]}))
+            async with Runner(workers=1) as runner:
+                await runner.run(shared.get_at_exit, queue, 10)
+            return queue
+
+        for _ in range(10):
+            assert asyncio.run(main()).empty()
+        """,
+        env={"GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0"},
+    )
+    ended.assert_fine()
+
+
+class TestChains:
+    """A shared value in a shared value, and so on."""
+
+    def test_a_long_one_is_freed(self, program: Program) -> None:
+        ended = program("""
+            from aiointerpreters import Shared
+
+            shared = Shared(0)
+            for _ in range(300_000):
+                shared = Shared(shared)
+            del shared
+            print("freed")
+        """)
+        ended.assert_fine()
+        assert ended.out == "freed\n"
+
+    def test_one_that_is_too_long_to_be_received_fails_its_call_only(
+        self, program: Program
+    ) -> None:
+        ended = program("""
+            import asyncio
+            from aiointerpreters import NotShareableError, Runner, Shared
+            from workfns import values
+
+            async def main():
+                shared = Shared(0)
+                for _ in range(300_000):
+                    shared = Shared(shared)
+                async with Runner(workers=1) as runner:
+                    try:
+                        await runner.run(values.echo, shared)
+                    except (NotShareableError, RecursionError):
+                        print("refused")
+                    assert await runner.run(values.square, 3) == 9
+
+            asyncio.run(main())
+        """)
+        ended.assert_fine()
+        assert ended.out == "refused\n"
+
+    def test_a_short_one_arrives_as_what_is_in_it(self, call: Callable[..., Any]) -> None:
+        chain = Shared([1])
+        for _ in range(50):
+            chain = Shared(chain)
+        assert call(values.echo, chain) == [1]
 
 
 @pytest.mark.parametrize("runner", ["closed", "open"])

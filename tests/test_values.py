@@ -402,6 +402,42 @@ class TestRefusedArguments:
 
         asyncio.run(main())
 
+    @pytest.mark.parametrize("kind", ["tree", "circle"])
+    def test_a_culprit_beside_what_is_nested_in_itself(self, kind: str, program: Program) -> None:
+        """To look at each occurrence anew would take for ever: there are 2**60, or no end."""
+        ended = program(
+            """
+            import asyncio, sys, threading
+            from aiointerpreters import NotShareableError, Runner
+            from workfns import values
+
+            def tree():
+                value = [1]
+                for _ in range(60):
+                    value = [value, value]
+                return value
+
+            def circle():
+                first = {}
+                second = {"before": first}
+                first.update(after=second, itself=first)
+                return first
+
+            async def main():
+                value = {"tree": tree, "circle": circle}[sys.argv[1]]()
+                async with Runner(workers=1) as runner:
+                    try:
+                        await runner.run(values.echo, [value, threading.Lock()])
+                    except NotShareableError as error:
+                        print(error)
+
+            asyncio.run(main())
+            """,
+            kind,
+        )
+        ended.assert_fine()
+        assert ended.out.startswith("args[0][1]: lock")
+
     def test_an_argument_that_cannot_be_rebuilt_fails_the_call(
         self, call: Callable[..., Any]
     ) -> None:

@@ -841,6 +841,40 @@ class TestBeyondTheRunner:
 
         asyncio.run(main())
 
+    def test_an_interpreter_where_one_was_that_is_gone_is_another(self, program: Program) -> None:
+        """With all memory from one arena an interpreter gets the address of an earlier one.
+
+        The views are of interpreters that have ended with their own: what holds them must neither
+        be taken for the new interpreter's, nor be freed in it.
+        """
+        ended = program(
+            """
+            import asyncio
+            from aiointerpreters import Queue, Runner
+            from workfns import queues
+
+            async def start(workers, *found):
+                async with Runner(
+                    workers=workers, initializer=queues.take_views_at, initargs=(lent, told, found)
+                ):
+                    return [await told.aget() for _ in range(workers)]
+
+            async def main():
+                await start(6)
+                await start(8)
+                async with Runner(workers=1) as runner:
+                    gone = await runner.run(queues.put_views_of_a_runner, lent, told, 8, 1_000)
+                for number in range(20):
+                    if set(gone) & set(await start(8 + number % 5, *gone)):
+                        break
+
+            lent, told = Queue(), Queue()
+            asyncio.run(main())
+            """,
+            env={"MALLOC_ARENA_MAX": "1"},
+        )
+        ended.assert_fine()
+
 
 PROGRAM = """
 import asyncio, atexit, os, sys

@@ -121,3 +121,10 @@ def reduce_to_copyreg(_: Reduced) -> tuple[type[Reduced], tuple[str]]:
 
 def make_lambda(number: int) -> Any:
     return lambda: number
+
+
+setting = 1
+
+
+def get_setting() -> int:
+    return setting

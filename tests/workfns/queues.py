@@ -1,5 +1,6 @@
 """Queues between interpreters: what producers and consumers in workers do."""
 
+import atexit
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,49 @@ class Channel:
     name: str = ""
 
 
+def put_views(queue: Any, count: int) -> None:
+    for _ in range(count):
+        queue.put(memoryview(bytearray(64)))
+
+
+def put_views_of_a_runner(queue: Any, told: Any, workers: int, count: int) -> list[int]:
+    """Views of workers of this worker, which end with it. Say where their interpreters were."""
+    import asyncio
+
+    from aiointerpreters import Runner
+
+    async def main() -> list[int]:
+        initargs = (queue, told, count)
+        async with Runner(workers=workers, initializer=put_views_and_tell, initargs=initargs):
+            return [await told.aget() for _ in range(workers)]
+
+    return asyncio.run(main())
+
+
+def put_views_and_tell(queue: Any, told: Any, count: int) -> None:
+    put_views(queue, count)
+    told.put(address_of_the_interpreter())
+
+
+def take_views_at(queue: Any, told: Any, addresses: Any) -> None:
+    """Tell where this interpreter is; take all views and let go of them if it is one of these."""
+    address = address_of_the_interpreter()
+    while address in addresses and not queue.empty():
+        view = queue.get_nowait()
+        assert bytes(view) == bytes(64)
+        del view
+    told.put(address)
+
+
+def address_of_the_interpreter() -> int:
+    import ctypes
+
+    get = ctypes.pythonapi.PyInterpreterState_Get
+    get.restype = ctypes.c_void_p
+    address: int = get()
+    return address
+
+
 def put(queue: Any, *items: Any) -> int:
     for item in items:
         queue.put(item)
@@ -40,6 +84,19 @@ def put_numbers(queue: Any, producer: Any, count: int) -> int:
     for number in range(count):
         queue.put((producer, number))
     return count
+
+
+def put_at_exit(queue: Any, *items: Any) -> None:
+    """Put them when this worker ends, in their order."""
+    for item in reversed(items):
+        atexit.register(queue.put, item)
+
+
+def keep_own(size: int) -> None:
+    """A queue of this worker, with an item in memory of this worker."""
+    queue = Queue[Any]()
+    queue.put(bytes(size))
+    kept.append(queue)
 
 
 def get(queue: Any, count: int = 1) -> list[Any]:

@@ -1,9 +1,12 @@
 """Values that are sent once and used in many calls."""
 
+import atexit
 import os
 import weakref
 from dataclasses import dataclass
 from typing import Any
+
+kept: list[Any] = []
 
 
 class Mourned:
@@ -83,6 +86,19 @@ def fill(value: Any, byte: int) -> None:
 
 def read(value: Any) -> bytes:
     return bytes(value["view"])
+
+
+def keep_own(size: int) -> None:
+    """A shared value of this worker, which lends its memory to it."""
+    from aiointerpreters import Shared
+
+    kept.append(Shared(bytes(size)))
+
+
+def get_at_exit(queue: Any, count: int) -> None:
+    """Get items when this worker ends, and hold none of them."""
+    for _ in range(count):
+        atexit.register(queue.get_nowait)
 
 
 def apply(function: Any, *args: Any) -> Any:
