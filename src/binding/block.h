@@ -8,6 +8,8 @@
 #ifndef AIO_BINDING_BLOCK_H
 #define AIO_BINDING_BLOCK_H
 
+#include <Python.h>
+
 #include "counted.h"
 #include "home.h"
 

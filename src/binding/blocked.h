@@ -7,6 +7,7 @@
 #ifndef AIO_BINDING_BLOCKED_H
 #define AIO_BINDING_BLOCKED_H
 
+#include <Python.h>
 #include <stdbool.h>
 #include <stdint.h>
 

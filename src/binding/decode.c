@@ -65,6 +65,7 @@ static const unsigned char *
 take_bytes(Decoder *decoder, size_t unit, Py_ssize_t *count)
 {
     uint64_t length;
+    *count = 0;
     if (take_word(decoder, &length) < 0) {
         return NULL;
     }
