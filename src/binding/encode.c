@@ -41,7 +41,7 @@ typedef enum Outcome {
 typedef struct Encoder {
     AioState *state;
     AioMessage *message;
-    bool by_parts; /* the walk to find what is at fault: each part by itself, once */
+    bool by_parts; /* pickle has a say: for the whole, or in the walk to find what is at fault */
     int depth;
     AioSeen seen; /* of the value at hand; its objects live as long as that does */
     AioRefusal refusal;
@@ -303,9 +303,8 @@ encode_pickled(Encoder *encoder, PyObject *value)
         aio_refusal_begin(&encoder->refusal, value);
         goto done;
     }
-    /* What goes beside it was met once each by the pickler. */
-    const bool by_parts = encoder->by_parts;
-    encoder->by_parts = true;
+    /* Nothing is noted here: what goes beside it was met once each by the pickler. */
+    assert(encoder->by_parts);
     outcome = written(aio_message_write_tag(encoder->message, TAG_PICKLE));
     if (outcome == DONE) {
         outcome = encode_bytes(encoder, pickle, 0);
@@ -319,7 +318,6 @@ encode_pickled(Encoder *encoder, PyObject *value)
     if (outcome == DONE) {
         outcome = keep_alive(encoder, aio_parcel_kept(parcel));
     }
-    encoder->by_parts = by_parts;
 done:
     Py_XDECREF(pickle);
     Py_XDECREF(parcel);
