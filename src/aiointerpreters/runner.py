@@ -9,19 +9,18 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, NoReturn, Self, cast
 
 from . import _core, _main, _naming
+from ._calls import Calls, ModuleInfo, Submit
 from .errors import InterpreterError, NotShareableError, RunnerError
 
 __all__ = ("InterpreterError", "Runner", "RunnerError", "get_module_info")
 
-type ModuleInfo = tuple[Literal["module", "path"], str, str]
 
-
-class Runner:
+class Runner(Calls):
     """A pool of workers, each a subinterpreter with its own GIL on its own thread.
 
         async with Runner() as runner:
@@ -85,6 +84,7 @@ class Runner:
         self._initargs = tuple(initargs)
         self._preload = preload
         self._pool: _core.Pool | None = None
+        self._submit: Submit = _refuse_unstarted
         self._closed = False
 
     # ---- life ----
@@ -123,6 +123,7 @@ class Runner:
             raise NotShareableError(text) from error.__cause__
         pool.start()
         self._pool = pool
+        self._submit = pool.submit
         return self
 
     def _setup(self) -> tuple[object, ...]:
@@ -139,11 +140,7 @@ class Runner:
         return (sys.argv, _main.describe(), self._preload, initializer, initargs, initkwargs)
 
     def _started(self) -> _core.Pool:
-        if self._pool is None:
-            raise RunnerError(
-                "the runner is not started: use `async with runner:` or `with runner.start():`"
-            )
-        return self._pool
+        return _refuse_unstarted() if self._pool is None else self._pool
 
     def close(self, cancel_pending: bool = False) -> None:
         """Accept no more calls, let the accepted ones finish, and stop the workers.
@@ -234,77 +231,6 @@ class Runner:
             state = "closed" if self._closed else f"{self._pool.pending} pending"
         return f"<{type(self).__name__} {self.name!r} workers={self.workers} {state}>"
 
-    # ---- calls ----
-
-    def submit[**P, R](
-        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[R]:
-        """Start ``fn(*args, **kwargs)`` in a worker now; return the future of its result.
-
-        Cheaper than a task around :meth:`run`. Cancelling the future takes a queued call back; a
-        running one is no longer waited for, and its result is dropped.
-
-        Raises:
-            RunnerError: No event loop runs in this thread; or the runner is not started, is closed,
-                or belongs to the parent of this forked process; or ``fn`` is a coroutine function,
-                or nothing that a worker could find: a lambda, a function inside a function, one of
-                a REPL, unless cloudpickle is installed.
-            NotShareableError: An argument can't be sent; the text says which part of it.
-            BrokenRunner: A worker could not start.
-
-        The future raises what ``fn`` raised, or :exc:`InterpreterError` if that can't be rebuilt,
-        or :exc:`NotShareableError` for a result that can't be sent.
-        """
-        return cast("asyncio.Future[R]", self._started().submit(fn, args, kwargs))
-
-    async def run[**P, R](self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``fn(*args, **kwargs)`` in a worker and return its result.
-
-            links = await runner.run(parse, content)
-
-        Cancelling it (also by ``asyncio.timeout``) takes a queued call back; a running one is no
-        longer waited for, and its result is dropped.
-
-        Raises:
-            Exception: What ``fn`` raised, with its own type, args, notes and causes; its last
-                ``__cause__`` shows the traceback in the worker.
-            RunnerError: As :meth:`submit`.
-            NotShareableError: An argument or the result can't be sent; the text says which part.
-            InterpreterError: ``fn`` raised something that can't be rebuilt here.
-            BrokenRunner: A worker could not start.
-        """
-        future = self._started().submit(fn, args, kwargs)
-        del args, kwargs  # or the traceback of what it raises would keep them
-        result: R = await future
-        return result
-
-    def wrap[**P, R](self, fn: Callable[P, R], /) -> Callable[P, Coroutine[None, None, R]]:
-        """Return a coroutine function that runs ``fn`` in a worker; it keeps fn's signature.
-
-            parse_in_worker = runner.wrap(parse)
-            links = await parse_in_worker(content)
-
-        Raises:
-            RunnerError: ``fn`` is nothing that a worker could find.
-        """
-        if not isinstance(fn, functools.partial):
-            _naming.describe(fn)
-
-        @functools.wraps(fn)
-        async def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            future = self._started().submit(fn, args, kwargs)
-            del args, kwargs  # as in run()
-            result: R = await future
-            return result
-
-        return wrapped
-
-    async def run_module_function(
-        self, module_info: ModuleInfo, *args: object, **kwargs: object
-    ) -> object:
-        """Run the function that :func:`get_module_info` described, as :meth:`run` does."""
-        return await self._started().submit(module_info, args, kwargs)
-
 
 def get_module_info(fn: Callable[..., Any]) -> ModuleInfo:
     """Describe where ``fn`` can be imported from, for :meth:`Runner.run_module_function`.
@@ -321,6 +247,12 @@ def get_module_info(fn: Callable[..., Any]) -> ModuleInfo:
     if module in _main.NAMES:
         return ("path", inspect.getfile(fn), fn.__qualname__)
     return ("module", module, fn.__qualname__)
+
+
+def _refuse_unstarted(*_: object) -> NoReturn:
+    raise RunnerError(
+        "the runner is not started: use `async with runner:` or `with runner.start():`"
+    )
 
 
 def _kind(value: object) -> str:
