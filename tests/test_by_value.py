@@ -7,7 +7,7 @@ import gc
 import textwrap
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import cloudpickle
@@ -110,12 +110,14 @@ class TestFunctions:
             call(values.echo, [1, lambda: generator])
         assert call(lambda: 1) == 1
 
-    def test_coroutine_functions_are_refused_all_the_same(self, call: Callable[..., Any]) -> None:
-        async def coroutine_function() -> None:
-            pass
+    def test_asynchronous_generator_functions_are_refused_all_the_same(
+        self, call: Callable[..., Any]
+    ) -> None:
+        async def generator_function() -> AsyncIterator[int]:
+            yield 1
 
-        with pytest.raises(RunnerError, match="coroutine_function"):
-            call(coroutine_function)
+        with pytest.raises(RunnerError, match=r"generator_function.*stream"):
+            call(generator_function)
 
     def test_an_initializer(self) -> None:
         number = 5

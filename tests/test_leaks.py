@@ -32,6 +32,9 @@ def grown_by(name: str, *arguments: str, limit: float = 55) -> float:
         "tasks",
         "failures",
         "cancelled",
+        "coroutines",
+        "interrupts",
+        "expiries",
         "payloads",
         "loops",
         "views",
@@ -40,6 +43,7 @@ def grown_by(name: str, *arguments: str, limit: float = 55) -> float:
         "queues",
         "shared",
         "lambdas",
+        "logs",
     ],
 )
 def test_the_process_does_not_grow(name: str) -> None:
@@ -62,6 +66,12 @@ def test_a_million_lambdas_leave_nothing_behind() -> None:
 @pytest.mark.timeout(120 * SLOWNESS)
 def test_views_that_outlive_their_runners_leave_nothing_behind() -> None:
     grown_by("views_of_runners", limit=110)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="CPython 3.13 leaks every interpreter")
+@pytest.mark.timeout(120 * SLOWNESS)
+def test_replaced_workers_leave_nothing_behind() -> None:
+    grown_by("renewals", limit=110)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="CPython 3.13 leaks every interpreter")

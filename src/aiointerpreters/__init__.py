@@ -15,7 +15,9 @@ TYPE_CHECKING = False  # type checkers know the name; importing it would load ty
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._core import Shared
+    from ._calls import RunnerView
+    from ._core import Interrupted, Shared
+    from ._stats import RunnerStats
     from .errors import (
         AioInterpretersError,
         BrokenRunner,
@@ -23,15 +25,18 @@ if TYPE_CHECKING:
         NotShareableError,
         RemoteTraceback,
         RunnerError,
+        RunnerFull,
     )
     from .queues import Queue, QueueEmpty, QueueFull, QueueShutDown
     from .runner import Runner, get_module_info
     from .types import Shareable
+    from .workers import Worker, current_worker, worker
 
 __all__ = (
     "AioInterpretersError",
     "BrokenRunner",
     "InterpreterError",
+    "Interrupted",
     "NotShareableError",
     "Queue",
     "QueueEmpty",
@@ -40,15 +45,22 @@ __all__ = (
     "RemoteTraceback",
     "Runner",
     "RunnerError",
+    "RunnerFull",
+    "RunnerStats",
+    "RunnerView",
     "Shareable",
     "Shared",
+    "Worker",
+    "current_worker",
     "get_module_info",
+    "worker",
 )
 
 _MODULES = {
     "AioInterpretersError": "errors",
     "BrokenRunner": "errors",
     "InterpreterError": "errors",
+    "Interrupted": "_core",
     "NotShareableError": "errors",
     "Queue": "queues",
     "QueueEmpty": "queues",
@@ -57,9 +69,15 @@ _MODULES = {
     "RemoteTraceback": "errors",
     "Runner": "runner",
     "RunnerError": "errors",
+    "RunnerFull": "errors",
+    "RunnerStats": "_stats",
+    "RunnerView": "_calls",
     "Shareable": "types",
     "Shared": "_core",
+    "Worker": "workers",
+    "current_worker": "workers",
     "get_module_info": "runner",
+    "worker": "workers",
 }
 
 

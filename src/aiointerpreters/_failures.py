@@ -65,9 +65,13 @@ def _text(exception: BaseException) -> str:
 
 
 def _traceback_text(exception: BaseException) -> str:
-    import traceback
+    try:
+        import traceback
 
-    return "".join(traceback.format_exception(exception))
+        return "".join(traceback.format_exception(exception))
+    except Exception as error:  # the worker's import path is gone, for one
+        text = f"{_type_name(type(exception))}: {_text(exception)}\n"
+        return f"(no traceback: {type(error).__name__}: {_text(error)})\n{text}"
 
 
 def rebuild(account: Account | None) -> BaseException:
@@ -122,7 +126,11 @@ def _would_be_mistaken(exception: BaseException) -> bool:
     """Whether it would end the caller's program, or pass for a cancellation of the caller."""
     from asyncio import CancelledError
 
-    return isinstance(exception, SystemExit | KeyboardInterrupt | GeneratorExit | CancelledError)
+    from ._core import Interrupted
+
+    return isinstance(
+        exception, SystemExit | KeyboardInterrupt | GeneratorExit | CancelledError | Interrupted
+    )
 
 
 def rebuild_broken(account: Account | None) -> BaseException:

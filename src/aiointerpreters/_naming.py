@@ -4,6 +4,7 @@ The C code remembers the answers: this runs once per function and runner.
 """
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -14,6 +15,30 @@ from ._finding import FunctionName
 from .errors import RunnerError
 
 
+def describe_call(
+    function: Callable[..., Any] | FunctionName,
+) -> tuple[FunctionName | object | None, bool]:
+    """Tell how a worker gets hold of ``function``, and whether that is a coroutine function.
+
+    Raises as :func:`describe`, and RunnerError for asynchronous generator functions.
+    """
+    found = _find(function) if type(function) is tuple else function
+    if inspect.isasyncgenfunction(found):
+        raise RunnerError(
+            f"{_display(found)} is an asynchronous generator function: pass it to stream(), "
+            "which iterates over it in a worker"
+        )
+    return describe(function), is_coroutine_function(found)
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Whether calling ``function`` gives something to await: then a worker's loop runs it."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    # An instance with an `async def __call__`.
+    return inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
+
+
 def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | object | None:
     """Tell how a worker gets hold of ``function``.
 
@@ -21,19 +46,13 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | obje
         Its name; or, if it has none that leads to it, something that arrives as the function when
         it is sent; or None if it must be pickled with every call itself.
 
-    Raises RunnerError for coroutine functions; and, where cloudpickle is not installed, for
-    lambdas, functions inside functions and functions of a REPL. A ready :data:`FunctionName` is
-    taken as it is.
+    Raises RunnerError, where cloudpickle is not installed, for lambdas, functions inside functions
+    and functions of a REPL. A ready :data:`FunctionName` is taken as it is.
     """
     if type(function) is tuple:
         return _checked(function)
     if not callable(function):
         raise RunnerError(f"{function!r} is not callable")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise RunnerError(
-            f"{_display(function)} is a coroutine function: a worker runs plain functions only; "
-            "pass the CPU-bound function that it calls"
-        )
     module, name = _place(function)
     if isinstance(module, str) and isinstance(name, str) and "<" not in name:
         if module in _main.NAMES:
@@ -83,6 +102,18 @@ def _checked(name: tuple[Any, ...]) -> FunctionName:
         case (("module" | "path") as kind, str(where), str(attribute)):
             return (kind, where, attribute)
     raise RunnerError(f"{name!r} names no function: get_module_info() gives such tuples")
+
+
+def _find(name: tuple[Any, ...]) -> object | None:
+    """What a ready name stands for, as far as it has been imported here."""
+    kind, where, attribute = _checked(name)
+    if kind == "path":
+        main = _main.describe()
+        where = "__main__" if main is not None and os.path.abspath(where) == main[1] else ""
+    found: object | None = sys.modules.get(where)
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def is_found(module: str, name: str, function: object) -> bool:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from ._context import Places
     from ._finding import FunctionName
+    from ._forwarding import Link
 
 
 def set_up(
@@ -23,6 +25,8 @@ def set_up(
     initializer: FunctionName | Callable[..., object] | None,
     initargs: tuple[Any, ...],
     initkwargs: Mapping[str, Any],
+    link: Link | None,
+    places: Places | None,
 ) -> None:
     """Make this interpreter one of the program's workers. ``sys.path`` has been set before.
 
@@ -30,6 +34,14 @@ def set_up(
     """
     sys.argv[:] = argv
     _main.set_up(main)
+    if link is not None:
+        from . import _forwarding
+
+        _forwarding.set_up(link)
+    if places is not None:
+        from . import _context
+
+        _context.set_up(places)
     for name in preload:
         importlib.import_module(name)
     if initializer is not None:

@@ -5,6 +5,7 @@ cannot be rebuilt there comes as :exc:`InterpreterError`.
 """
 
 from concurrent.futures import BrokenExecutor
+from queue import Full
 
 __all__ = (
     "AioInterpretersError",
@@ -13,6 +14,7 @@ __all__ = (
     "NotShareableError",
     "RemoteTraceback",
     "RunnerError",
+    "RunnerFull",
 )
 
 
@@ -32,6 +34,13 @@ class NotShareableError(RunnerError, TypeError):
     """
 
 
+class RunnerFull(RunnerError, Full):  # noqa: N818 - as queue has it
+    """A call was refused because as many as the runner's ``max_pending`` are not done yet.
+
+    :meth:`Runner.submit` raises it, which does not wait.
+    """
+
+
 class BrokenRunner(RunnerError, BrokenExecutor):  # noqa: N818 - as concurrent.futures has it
     """A worker could not start, or its ``initializer`` or ``preload`` raised.
 
@@ -44,7 +53,7 @@ class InterpreterError(AioInterpretersError):
 
     Either it cannot be rebuilt there, or it would end the program or be taken for a cancellation
     (:exc:`SystemExit`, :exc:`KeyboardInterrupt`, :exc:`GeneratorExit`,
-    :exc:`asyncio.CancelledError`).
+    :exc:`asyncio.CancelledError`, or an :exc:`Interrupted` of the function's own).
     """
 
     #: The name of the exception's type, with its module unless it is a builtin.

@@ -1,23 +1,33 @@
 """The Runner: CPU-bound functions in subinterpreters, awaited like coroutines."""
 
+from __future__ import annotations
+
 import asyncio
 import atexit
 import functools
 import inspect
-import operator
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
-from . import _core, _main, _naming
-from ._calls import Calls, ModuleInfo, Submit
+from . import _checks, _context, _core, _listening, _main, _naming
+from ._calls import Calls, ModuleInfo, Submit, submitter
+from ._forwarding import Link
+from ._options import Options
+from ._slots import Slots
+from ._stats import RunnerStats
 from .errors import InterpreterError, NotShareableError, RunnerError
 
 __all__ = ("InterpreterError", "Runner", "RunnerError", "get_module_info")
+
+
+#: Seconds; creating a worker takes a hundredth of one.
+_IDLE_TIMEOUT = 10.0
 
 
 class Runner(Calls):
@@ -39,52 +49,91 @@ class Runner(Calls):
 
     Args:
         workers: How many workers; by default as many as the process may use processors.
+        max_pending: How many calls may be accepted and not done, queued or running. When there are
+            as many, :meth:`run`, :meth:`map` and :meth:`stream` wait for their turn, first come
+            first served, and :meth:`submit` raises :exc:`RunnerFull`. By default, any number.
         initializer: A function that every worker calls first. If it raises, the runner is broken:
             all calls fail with :exc:`BrokenRunner`.
         initargs: The arguments for ``initializer``.
+        concurrency: How many coroutines a worker runs at a time, at most; more wait for a place.
         preload: Names of modules that every worker imports first, so that the first call need not.
-        name: Names the threads, for debuggers; at most 15 characters of it are shown.
+        max_tasks_per_worker: A worker is replaced by a fresh one after so many calls, so that what
+            leaks is gone. (Coroutines don't count.)
+        min_workers: If given, workers are started when calls wait, up to ``workers``, and end when
+            they have been idle for ``idle_timeout``, down to this number, which may be 0.
+        idle_timeout: In seconds; by default 10.
+        grace_period: How many seconds interrupted code has to come to its end (``finally`` blocks
+            and all), before its worker counts as stuck and is replaced.
+        name: Names the workers: ``"name-0"`` and so on. Debuggers show 15 characters of it.
+        context: Context variables that follow a call into its worker: where they are set in the
+            caller, the function sees their values. Each must be at the top level of a module.
+        logging: Whether log records and warnings of the workers go to this program's handlers.
 
     Raises:
-        TypeError: ``workers`` is no integer, ``initializer`` can't be called, or ``preload`` is not
-            names of modules.
-        ValueError: ``workers`` is less than 1.
+        TypeError: A number is none, ``initializer`` can't be called, ``preload`` is not names of
+            modules, or ``context`` not context variables.
+        ValueError: A number is too small, ``min_workers`` is more than ``workers``,
+            ``idle_timeout`` comes without ``min_workers``, or a worker could not find a variable
+            of ``context``.
     """
 
     def __init__(
         self,
         *,
         workers: int | None = None,
+        max_pending: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         preload: Iterable[str] = (),
+        max_tasks_per_worker: int | None = None,
+        min_workers: int | None = None,
+        idle_timeout: float | None = None,
+        grace_period: float = 1.0,
+        concurrency: int = 100,
         name: str | None = None,
+        context: Iterable[ContextVar[Any]] = (),
+        logging: bool = True,
     ) -> None:
         if workers is None:
             workers = os.process_cpu_count() or 1
-        elif not hasattr(workers, "__index__"):
-            raise TypeError(f"workers must be an integer or None, not {_kind(workers)}")
-        elif operator.index(workers) < 1:
-            raise ValueError(f"workers must be at least 1, not {workers}")
+        else:
+            workers = _checks.integer("workers", workers, 1)
+        if max_pending is not None:
+            max_pending = _checks.integer("max_pending", max_pending, 1)
+        if min_workers is None:
+            if idle_timeout is not None:
+                raise ValueError("idle_timeout is of no use without min_workers")
+            min_workers = workers
+        elif _checks.integer("min_workers", min_workers, 0) > workers:
+            raise ValueError(f"min_workers must be at most workers, {workers}, not {min_workers}")
+        if max_tasks_per_worker is not None:
+            max_tasks_per_worker = _checks.integer("max_tasks_per_worker", max_tasks_per_worker, 1)
+        concurrency = _checks.integer("concurrency", concurrency, 1)
         if initializer is not None and not callable(initializer):
-            raise TypeError(f"initializer must be callable, not {_kind(initializer)}")
+            raise TypeError(f"initializer must be callable, not {_checks.kind(initializer)}")
         if not isinstance(initargs, Iterable):
-            raise TypeError(f"initargs must be a tuple of arguments, not {_kind(initargs)}")
-        if isinstance(preload, str):
-            raise TypeError("preload takes several names of modules: write it as a tuple")
-        if not isinstance(preload, Iterable):
-            raise TypeError(f"preload must be a tuple of names of modules, not {_kind(preload)}")
-        preload = tuple(preload)
-        for module in preload:
-            if not isinstance(module, str):
-                raise TypeError(f"preload must be names of modules: {module!r} is none")
+            raise TypeError(f"initargs must be a tuple of arguments, not {_checks.kind(initargs)}")
         self.workers = workers
+        self.max_pending = max_pending
         self.name = "aio-worker" if name is None else name
+        self.concurrency = concurrency
         self._initializer = initializer
         self._initargs = tuple(initargs)
-        self._preload = preload
+        self._preload = _checks.module_names("preload", preload)
+        self._min_workers = min_workers
+        self._idle_timeout = _checks.seconds(
+            "idle_timeout", _IDLE_TIMEOUT if idle_timeout is None else idle_timeout
+        )
+        self._grace_period = _checks.seconds("grace_period", grace_period)
+        self._max_tasks_per_worker = max_tasks_per_worker
+        context = tuple(context)
+        self._capture = _context.Capture(context) if context else None
+        self._logging = logging
+        self._hold: _listening.Hold | None = None
         self._pool: _core.Pool | None = None
         self._submit: Submit = _refuse_unstarted
+        self._slots = None if max_pending is None else Slots(max_pending)
+        self._options = Options()
         self._closed = False
 
     # ---- life ----
@@ -112,21 +161,42 @@ class Runner(Calls):
                 "a runner is started while a worker loads the main script, to find a function in "
                 "it: put the script's main part below `if __name__ == '__main__':`"
             )
+        hold = _listening.hold() if self._logging else None
+        try:
+            pool = self._start_pool(None if hold is None else hold.link)
+        except BaseException:
+            if hold is not None:
+                hold.release()
+            raise
+        self._hold = hold
+        self._pool = pool
+        self._submit = submitter(pool, self._capture)
+        return self
+
+    def _start_pool(self, link: Link | None) -> _core.Pool:
         # What is no string the import system passes over.
         import_path = [entry for entry in sys.path if type(entry) is str]
         try:
-            pool = _core.Pool(import_path, self._setup(), self.workers, self.name)
+            pool = _core.Pool(
+                import_path,
+                self._setup(link),
+                self.name,
+                workers=self.workers,
+                min_workers=self._min_workers,
+                idle_timeout=self._idle_timeout,
+                grace_period=self._grace_period,
+                max_tasks_per_worker=self._max_tasks_per_worker or -1,
+                concurrency=self.concurrency,
+            )
         except NotShareableError as error:
             # What is sent is the arguments of _worker.set_up().
             text = str(error).replace("setup[4]", "initargs", 1)
             text = text.replace("setup[3]", "initializer", 1)
             raise NotShareableError(text) from error.__cause__
         pool.start()
-        self._pool = pool
-        self._submit = pool.submit
-        return self
+        return pool
 
-    def _setup(self) -> tuple[object, ...]:
+    def _setup(self, link: Link | None) -> tuple[object, ...]:
         """The arguments of _worker.set_up()."""
         initializer: object = self._initializer
         initargs, initkwargs = self._initargs, {}
@@ -134,10 +204,20 @@ class Runner(Calls):
             initargs = (*initializer.args, *initargs)
             initkwargs = initializer.keywords
             initializer = initializer.func
+        if _naming.is_coroutine_function(initializer):
+            raise RunnerError("the initializer is a coroutine function: no event loop runs yet")
         if initializer is not None:
             # What has no name travels by pickle, with the rest.
             initializer = _naming.describe(cast(Any, initializer)) or initializer
-        return (sys.argv, _main.describe(), self._preload, initializer, initargs, initkwargs)
+        places = None if self._capture is None else self._capture.places
+        return (
+            *(sys.argv, _main.describe(), self._preload),
+            *(initializer, initargs, initkwargs),
+            *(link, places),
+        )
+
+    def _runner(self) -> Runner:
+        return self
 
     def _started(self) -> _core.Pool:
         return _refuse_unstarted() if self._pool is None else self._pool
@@ -159,7 +239,9 @@ class Runner(Calls):
     async def aclose(self, cancel_pending: bool = False) -> None:
         """As :meth:`close`, but wait for the workers without blocking the event loop."""
         if self._pool is not None:
-            await self._close(cancel_pending).when_ended()
+            pool = self._close(cancel_pending)
+            if not pool.forked:  # in a forked child asyncio knows of no running loop, either
+                await self._until_ended(pool)
 
     async def drain(self) -> None:
         """Wait until every call that was accepted, from any event loop, is done.
@@ -171,15 +253,58 @@ class Runner(Calls):
         """
         await self._started().when_idle()
 
+    def stats(self) -> RunnerStats:
+        """Count calls, and workers by their state.
+
+        Raises:
+            RunnerError: The runner is not started.
+        """
+        return RunnerStats(**self._started().stats())
+
+    def resize(self, workers: int) -> None:
+        """Have so many workers from now on; at most so many, if there are ``min_workers``.
+
+        Returns at once. What is too many ends after what it runs; idle workers go first.
+
+        Raises:
+            TypeError: ``workers`` is no integer.
+            ValueError: It is less than 1.
+            RunnerError: The runner is not started, or closed; or the system has no room for another
+                thread.
+        """
+        workers = _checks.integer("workers", workers, 1)
+        self._started().resize(workers)
+        self.workers = workers
+
+    def recycle(self) -> asyncio.Future[None]:
+        """Replace all workers by fresh ones: modules are loaded anew, what leaked is gone.
+
+        Begins at once, and goes from one to the next: a new worker is set up (``initializer`` and
+        all) before an old one retires, which finishes what it runs. No call is lost, none waits
+        longer.
+
+        Returns:
+            A future that is done when the last old worker takes no more calls.
+
+        Raises:
+            RunnerError: The runner is not started, or closed; or no event loop runs in this thread.
+        """
+        return self._started().recycle()
+
     def _close(self, cancel_pending: bool, interrupt: bool = False) -> _core.Pool:
         """Begin to close; does not wait."""
         self._closed = True
         pool = self._started()
         pool.close(cancel_pending, interrupt)
+        if self._slots is not None:
+            self._slots.close()
         return pool
 
     def _join_unless_in_loop(self) -> None:
-        if self._pool is None or _runs_loop():
+        if self._pool is None:
+            return
+        if _runs_loop():
+            self._hear_until_ended()
             return
         try:
             self._pool.join()
@@ -187,6 +312,28 @@ class Runner(Calls):
             # Ctrl-C while we waited: don't leave the work running behind the program's back.
             self._pool.close(True, True)
             raise
+        if self._hold is not None:
+            self._hold.finish()
+
+    async def _until_ended(self, pool: _core.Pool) -> None:
+        """Wait until the workers have ended, and what they logged has been handled."""
+        try:
+            await pool.when_ended()
+        except BaseException:
+            self._hear_until_ended()
+            raise
+        if self._hold is not None:
+            await self._hold.afinish()
+
+    def _hear_until_ended(self) -> None:
+        """The workers end in the background: handle what they log until then."""
+        hold = self._hold
+        if hold is None:
+            return
+        try:
+            self._started().when_ended().add_done_callback(lambda _: hold.release_soon())
+        except (OSError, RuntimeError):  # no descriptor for this loop
+            hold.release_soon()
 
     def __enter__(self) -> Self:
         return self.start() if self._pool is None or self._closed else self
@@ -212,8 +359,10 @@ class Runner(Calls):
     ) -> None:
         has_failed = exc_type is not None
         pool = self._close(cancel_pending=has_failed, interrupt=has_failed)
+        if pool.forked:
+            return
         try:
-            await pool.when_ended()
+            await self._until_ended(pool)
         except asyncio.CancelledError:
             pool.close(True, True)
             raise
@@ -223,6 +372,8 @@ class Runner(Calls):
         if pool is not None and not pool.closing and not pool.forked:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             pool.close(True, True)
+            if self._hold is not None:
+                self._hold.release_soon()
 
     def __repr__(self) -> str:
         if self._pool is None:
@@ -255,10 +406,6 @@ def _refuse_unstarted(*_: object) -> NoReturn:
     )
 
 
-def _kind(value: object) -> str:
-    return type(value).__name__
-
-
 def _runs_loop() -> bool:
     """Whether an event loop runs in this thread, which therefore must not be blocked."""
     try:
@@ -269,9 +416,13 @@ def _runs_loop() -> bool:
 
 
 def _stop_all_pools() -> None:
-    """At the program's end: stop what still runs, or CPython would end with threads in it."""
+    """At the program's end: stop what still runs, or CPython would end with threads in it.
+
+    Then handle what the workers have logged.
+    """
     try:
         _core.shut_down()
+        _listening.stop()
     except KeyboardInterrupt:
         # A worker sits in a C function that can't be interrupted; the user won't wait for it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

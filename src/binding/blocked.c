@@ -60,15 +60,53 @@ interrupt(AioBlocked *blocked)
     ring(blocked);
 }
 
-/* Whether an exception that interrupts the task has come, and is being dealt with. */
-static bool
-handles_interruption(AioState *state)
+/* What is raised in that work to interrupt it. */
+static PyObject *
+interruption(AioState *state, AioBlockedWork work)
 {
-    PyObject *handled = PyErr_GetHandledException();
-    const bool matches =
-        handled != NULL && PyErr_GivenExceptionMatches(handled, state->interrupted);
-    Py_XDECREF(handled);
-    return matches;
+    return work == AIO_BLOCKED_LOOP && state->loop_interruption != NULL ? state->loop_interruption
+                                                                        : state->interrupted;
+}
+
+/* An exception that was sent to this thread arrives when CPython next looks for one, which it
+ * does not do on the way into a C function; but where a piece of code begins. Whether it has
+ * arrived before can't be told otherwise. 0, or -1 with the exception set. */
+static int
+let_interruption_arrive(void)
+{
+    PyObject *result = NULL, *code = Py_CompileString("None", "<interruption>", Py_eval_input);
+    PyObject *globals = code == NULL ? NULL : PyDict_New();
+    if (globals != NULL) {
+        result = PyEval_EvalCode(code, globals, globals);
+    }
+    Py_XDECREF(globals);
+    Py_XDECREF(code);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The home's lock must be held. Whether an exception was sent to this thread that it may not
+ * have noticed yet; asked once. */
+static bool
+take_interruption(AioBlocked *blocked)
+{
+    const bool is_interrupted =
+        blocked->work != AIO_BLOCKED_NONE && blocked->home->is_interrupted[blocked->work];
+    if (is_interrupted) {
+        blocked->home->is_interrupted[blocked->work] = false;
+    }
+    return is_interrupted;
+}
+
+/* What the calling thread does. */
+static AioBlockedWork
+work_of_thread(AioState *state)
+{
+    const unsigned long thread_id = PyThread_get_thread_ident();
+    if (state->worker_thread_id == thread_id) {
+        return AIO_BLOCKED_TASK;
+    }
+    return state->loop_thread_id == thread_id ? AIO_BLOCKED_LOOP : AIO_BLOCKED_NONE;
 }
 
 int
@@ -79,7 +117,7 @@ aio_blocked_init(AioBlocked *blocked, AioState *state, bool at_end)
         return -1;
     }
     blocked->home = home;
-    blocked->runs_tasks = state->worker_thread_id == PyThread_get_thread_ident();
+    blocked->work = work_of_thread(state);
     const int handles_signals = home->is_main ? aio_signals_are_mine(state) : 0;
     if (handles_signals < 0) {
         return -1;
@@ -93,16 +131,18 @@ aio_blocked_init(AioBlocked *blocked, AioState *state, bool at_end)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    const bool is_handled = blocked->runs_tasks && handles_interruption(state);
     pthread_mutex_lock(&home->lock);
+    while (take_interruption(blocked)) {
+        pthread_mutex_unlock(&home->lock);
+        if (let_interruption_arrive() < 0) {
+            destroy_wake(blocked);
+            return -1;
+        }
+        pthread_mutex_lock(&home->lock);
+    }
     const bool is_refused = home->is_ending && !at_end;
     if (!is_refused) {
         aio_list_append(&home->blocked, &blocked->link);
-    }
-    /* CPython looks for an exception that was sent after calls, not before them: it may
-     * be on its way while the thread comes here to sleep. */
-    if (blocked->runs_tasks && home->task_is_interrupted && !is_handled) {
-        interrupt(blocked);
     }
     pthread_mutex_unlock(&home->lock);
     if (is_refused) {
@@ -133,22 +173,22 @@ aio_blocked_wake(AioBlocked *blocked)
 }
 
 void
-aio_blocked_end_task(AioHome *home)
+aio_blocked_end_work(AioHome *home, AioBlockedWork work)
 {
     pthread_mutex_lock(&home->lock);
-    home->task_is_interrupted = false;
+    home->is_interrupted[work] = false;
     pthread_mutex_unlock(&home->lock);
 }
 
 void
-aio_blocked_interrupt_task(AioHome *home)
+aio_blocked_interrupt_work(AioHome *home, AioBlockedWork work)
 {
     pthread_mutex_lock(&home->lock);
-    home->task_is_interrupted = true;
+    home->is_interrupted[work] = true;
     for (AioListNode *link = home->blocked.head.next; link != &home->blocked.head;
          link = link->next) {
         AioBlocked *blocked = aio_container_of(link, AioBlocked, link);
-        if (blocked->runs_tasks) {
+        if (blocked->work == work) {
             interrupt(blocked);
         }
     }
@@ -181,6 +221,7 @@ look(AioBlocked *blocked)
     if (blocked->interrupted) {
         event = blocked->home->is_ending ? ENDING : INTERRUPTED;
         blocked->interrupted = false;
+        (void)take_interruption(blocked); /* it arrives in this wait */
     }
     else if (blocked->woken) {
         event = WOKEN;
@@ -190,18 +231,26 @@ look(AioBlocked *blocked)
     return event;
 }
 
-/* For poll(): the milliseconds until then, rounded up. */
+/* As poll(), until then. */
 static int
-milliseconds_until(int64_t deadline_ns)
+poll_until(struct pollfd *readable, nfds_t count, int64_t deadline_ns)
 {
-    if (deadline_ns < 0) {
-        return -1;
+    int64_t left = -1;
+    if (deadline_ns >= 0) {
+        left = deadline_ns - aio_clock_ns();
+        left = left < 0 ? 0 : left;
     }
-    const int64_t left = deadline_ns - aio_clock_ns();
-    if (left <= 0) {
-        return 0;
-    }
-    return left > (int64_t)INT_MAX * 1000000 ? INT_MAX : (int)((left + 999999) / 1000000);
+#ifdef __linux__
+    const struct timespec span = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    return ppoll(readable, count, left < 0 ? NULL : &span, NULL);
+#else
+    /* In milliseconds, rounded up. */
+    const int64_t longest = (int64_t)INT_MAX * 1000000;
+    return poll(readable, count,
+                left < 0          ? -1
+                : left >= longest ? INT_MAX
+                                  : (int)((left + 999999) / 1000000));
+#endif
 }
 
 /* Sleep, without the GIL, until it is time to look at the flags, or at signals. */
@@ -216,7 +265,7 @@ sleep_until(AioBlocked *blocked, int64_t deadline_ns, int signals)
         {.fd = aio_wake_fd(&blocked->wake), .events = POLLIN},
         {.fd = signals, .events = POLLIN}, /* ignored if it is -1 */
     };
-    if (poll(readable, 2, milliseconds_until(deadline_ns)) > 0 && readable[1].revents != 0) {
+    if (poll_until(readable, 2, deadline_ns) > 0 && readable[1].revents != 0) {
         aio_signals_note();
     }
 }
@@ -242,8 +291,8 @@ wait_watching(AioBlocked *blocked, AioState *state, int64_t deadline_ns, int sig
             return AIO_BLOCKED_WOKEN;
         case INTERRUPTED:
             /* The exception was sent to the thread: it arrives here and now. */
-            PyThreadState_SetAsyncExc(state->worker_thread_id, NULL);
-            PyErr_SetNone(state->interrupted);
+            PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), NULL);
+            PyErr_SetNone(interruption(state, blocked->work));
             return AIO_BLOCKED_FAILED;
         case ENDING:
             raise_ending();

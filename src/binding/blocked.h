@@ -17,12 +17,19 @@
 #include "home.h"
 #include "state.h"
 
+/* What can be interrupted in a worker, each by a thread of its own. */
+typedef enum AioBlockedWork {
+    AIO_BLOCKED_TASK, /* plain calls */
+    AIO_BLOCKED_LOOP, /* coroutines */
+    AIO_BLOCKED_NONE, /* any other thread */
+} AioBlockedWork;
+
 typedef struct AioBlocked {
     AioHome *home; /* borrowed: the interpreter lives while a thread of it waits */
     AioWake wake;
     AioParker parker;     /* in place of the wake, where there is no descriptor for one */
     bool has_wake;        /* constant */
-    bool runs_tasks;      /* this is a worker's own thread; constant */
+    AioBlockedWork work;  /* what this thread runs in a worker; constant */
     bool handles_signals; /* this is the program's main thread; constant */
     /* Guarded by the home's lock, as is the link; the wake is signalled under it. */
     AioListNode link;
@@ -38,7 +45,7 @@ typedef enum AioBlockedResult {
 
 /* On the waiting thread's stack, mostly. `at_end`: the wait is part of a pool's or the
  * interpreter's end, so it is refused neither then nor for want of a descriptor. 0, or -1
- * with an exception set. */
+ * with an exception set. May run Python code. */
 int aio_blocked_init(AioBlocked *blocked, AioState *state, bool at_end);
 
 /* After it nobody may wake it any more. */
@@ -55,12 +62,13 @@ void aio_blocked_await_wake(AioBlocked *blocked);
  * touched any more. */
 void aio_blocked_wake(AioBlocked *blocked);
 
-/* Interrupt the wait of the thread that runs the tasks of that (worker's) interpreter, if
- * it is in one, or the next one that it begins; the exception has been sent to it before. */
-void aio_blocked_interrupt_task(AioHome *home);
+/* Interrupt the wait of the thread that does that work in that (worker's) interpreter, if
+ * it is in one, or the next one that it begins, unless the exception that has been sent to it
+ * before arrives earlier. */
+void aio_blocked_interrupt_work(AioHome *home, AioBlockedWork work);
 
-/* That task has ended. */
-void aio_blocked_end_task(AioHome *home);
+/* What was interrupted has ended. */
+void aio_blocked_end_work(AioHome *home, AioBlockedWork work);
 
 /* The interpreter ends: every wait in it fails, now and from now on. */
 void aio_blocked_end_all(AioHome *home);

@@ -32,6 +32,7 @@
 #include "core/platform.h"
 #include "core/thread.h"
 #include "copier.h"
+#include "expiry.h"
 #include "future.h"
 #include "pool.h"
 #include "queue.h"
@@ -99,6 +100,9 @@ mail_free(AioMail *mail)
         break;
     case AIO_MAIL_QUEUE:
         aio_queue_wait_end(mail, false);
+        break;
+    case AIO_MAIL_EXPIRY:
+        aio_expiry_free_mail(mail);
         break;
     default:
         free((AioNotice *)mail);
@@ -245,18 +249,28 @@ settle_notice(AioState *state, PyObject *future)
     }
 }
 
-/* The pool has ended, so it is idle, and nothing runs: settle what still waits.
- * Tasks have all been delivered by now. A drain's notice may be on its way from
- * a thread that has just cancelled the last task on another loop. */
+/* The pool has ended: settle what still waits. Tasks have been delivered by now, but for
+ * those that could not be stopped. A drain's notice may be on its way from a thread that
+ * has just cancelled the last task on another loop. */
 static void
 end_waits(AioState *state, AioBridge *bridge)
 {
     AioListNode *link;
     while ((link = aio_list_pop_first(&bridge->in_flight)) != NULL) {
         AioMail *mail = aio_container_of(link, AioMail, in_flight);
-        assert(mail->kind != AIO_MAIL_TASK);
-        settle_notice(state, mail->owner_future);
-        Py_CLEAR(mail->owner_future);
+        PyObject *future = Py_XNewRef(mail->owner_future);
+        if (mail->kind == AIO_MAIL_TASK && future != NULL) {
+            PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
+            if (cancelled == NULL) {
+                PyErr_WriteUnraisable(future);
+            }
+            Py_XDECREF(cancelled);
+        }
+        else if (mail->kind == AIO_MAIL_NOTICE) {
+            settle_notice(state, future);
+        }
+        aio_mail_let_go(mail);
+        Py_XDECREF(future);
     }
 }
 
@@ -340,6 +354,9 @@ deliver_all(AioBridge *bridge)
             Py_XDECREF(future);
             break;
         }
+        case AIO_MAIL_EXPIRY:
+            aio_expiry_deliver(state, mail);
+            break;
         case AIO_MAIL_NOTICE:
             if (bridge->channel != NULL && aio_copier_is_busy(bridge)) {
                 aio_list_append(&bridge->postponed, &((AioNotice *)mail)->postponed);

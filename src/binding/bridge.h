@@ -42,6 +42,7 @@ typedef enum AioMailKind {
     AIO_MAIL_TASK,   /* an AioTask */
     AIO_MAIL_QUEUE,  /* an AioQueueWait */
     AIO_MAIL_NOTICE, /* an AioNotice whose future waits for it */
+    AIO_MAIL_EXPIRY, /* an AioExpiry: a call's time is up */
     AIO_MAIL_ENDED,  /* an AioNotice for the bridge itself: the pool has ended */
 } AioMailKind;
 

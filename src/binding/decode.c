@@ -362,8 +362,11 @@ decode(Decoder *decoder)
     case TAG_MEMORYVIEW:
         return has_state(decoder) ? decode_memoryview(decoder) : NULL;
     case TAG_QUEUE:
+    case TAG_PLAIN_QUEUE:
         counted = has_state(decoder) ? take_held(decoder, &place) : NULL;
-        return counted == NULL ? NULL : aio_queue_to_python(decoder->state, counted);
+        return counted == NULL
+                   ? NULL
+                   : aio_queue_to_python(decoder->state, counted, *bytes == TAG_PLAIN_QUEUE);
     case TAG_SHARED:
         counted = has_state(decoder) ? take_held(decoder, &place) : NULL;
         return counted == NULL ? NULL : aio_shared_to_python(decoder->state, counted);
@@ -409,13 +412,14 @@ aio_message_decode_prefetched(AioState *state, const AioMessage *message, AioPre
 }
 
 int
-aio_message_decode_call(AioState *state, const AioMessage *message, bool with_callable,
+aio_message_decode_call(AioState *state, const AioMessage *message, PyObject **context,
                         PyObject **callable, PyObject **args, PyObject **kwargs)
 {
-    Decoder decoder = decoder_of(state, message, with_callable ? 3 : 2);
+    Decoder decoder = decoder_of(state, message, 2 + (context != NULL) + (callable != NULL));
 
-    *callable = *args = *kwargs = NULL;
-    if ((with_callable && (*callable = decode(&decoder)) == NULL) ||
+    *args = *kwargs = NULL;
+    if ((context != NULL && (*context = decode(&decoder)) == NULL) ||
+        (callable != NULL && (*callable = decode(&decoder)) == NULL) ||
         (*args = decode(&decoder)) == NULL || (*kwargs = decode(&decoder)) == NULL) {
         goto failed;
     }
@@ -428,7 +432,6 @@ aio_message_decode_call(AioState *state, const AioMessage *message, bool with_ca
     }
     return 0;
 failed:
-    Py_CLEAR(*callable);
     Py_CLEAR(*args);
     Py_CLEAR(*kwargs);
     return -1;

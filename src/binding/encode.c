@@ -531,7 +531,8 @@ encode(Encoder *encoder, PyObject *value, Py_ssize_t own)
         return encode_held(encoder, TAG_SHARED, aio_shared_acquire(value));
     }
     if (aio_queue_is_one(state, value)) {
-        return encode_held(encoder, TAG_QUEUE, aio_queue_acquire(value));
+        return encode_held(encoder, type == state->queue_type ? TAG_PLAIN_QUEUE : TAG_QUEUE,
+                           aio_queue_acquire(value));
     }
     return encoder->by_parts ? encode_pickled(encoder, value) : NEEDS_PICKLE;
 }
@@ -607,21 +608,63 @@ aio_message_encode_value(AioState *state, AioMessage *message, PyObject *value, 
     return aio_refusal_raise(&encoder.refusal, state, start);
 }
 
-/* How the path of an argument begins: args[3], or kwargs['name']. */
+/* How the path of what has a name begins; `format` has one %R for it. */
 static PyObject *
-argument_root(Py_ssize_t index, PyObject *keyword)
+keyed_root(const char *format, PyObject *name)
 {
     PyObject *exception = PyErr_GetRaisedException();
-    PyObject *root = keyword == NULL ? PyUnicode_FromFormat("args[%zd]", index)
-                                     : PyUnicode_FromFormat("kwargs[%R]", keyword);
+    PyObject *root = PyUnicode_FromFormat(format, name);
+    PyErr_Clear();
+    PyErr_SetRaisedException(exception);
+    return root;
+}
+
+/* Append the pairs of a name and a value in `context`. 0, or -1 with an exception set. */
+static int
+encode_context(Encoder *encoder, PyObject *context)
+{
+    AioMessage *message = encoder->message;
+    const Py_ssize_t count = PyTuple_GET_SIZE(context);
+
+    if (aio_message_write_count(message, TAG_TUPLE, count) < 0) {
+        return written(-1);
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *pair = PyTuple_GET_ITEM(context, i);
+        if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 ||
+            !PyUnicode_CheckExact(PyTuple_GET_ITEM(pair, 0))) {
+            PyErr_SetString(PyExc_TypeError, "a context is pairs of a name and a value");
+            return -1;
+        }
+        PyObject *name = PyTuple_GET_ITEM(pair, 0);
+        if (aio_message_write_count(message, TAG_TUPLE, 2) < 0) {
+            return written(-1);
+        }
+        if (encode_str(message, name) != DONE) {
+            return -1;
+        }
+        if (encode_whole(encoder, PyTuple_GET_ITEM(pair, 1)) != DONE) {
+            return aio_refusal_raise(&encoder->refusal, encoder->state,
+                                     keyed_root("context[%R]", name));
+        }
+    }
+    return 0;
+}
+
+/* How the path of a positional argument begins. */
+static PyObject *
+argument_root(Py_ssize_t index)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *root = PyUnicode_FromFormat("args[%zd]", index);
     PyErr_Clear();
     PyErr_SetRaisedException(exception);
     return root;
 }
 
 int
-aio_message_encode_call(AioState *state, AioMessage *message, PyObject *callable, PyObject *args,
-                        PyObject *kwargs)
+aio_message_encode_call(AioState *state, AioMessage *message, PyObject *context, PyObject *callable,
+                        PyObject *args, PyObject *kwargs)
 {
     Encoder encoder;
     encoder_init(&encoder, state, message);
@@ -629,6 +672,9 @@ aio_message_encode_call(AioState *state, AioMessage *message, PyObject *callable
     const Py_ssize_t keywords = kwargs == NULL ? 0 : PyDict_GET_SIZE(kwargs);
     PyObject *key, *value;
 
+    if (context != NULL && encode_context(&encoder, context) < 0) {
+        return -1;
+    }
     if (callable != NULL && encode_whole(&encoder, callable) != DONE) {
         return aio_refusal_raise(&encoder.refusal, state, PyUnicode_FromString("function"));
     }
@@ -637,7 +683,7 @@ aio_message_encode_call(AioState *state, AioMessage *message, PyObject *callable
     }
     for (Py_ssize_t i = 0; i < positional; i++) {
         if (encode_whole(&encoder, PyTuple_GET_ITEM(args, i)) != DONE) {
-            return aio_refusal_raise(&encoder.refusal, state, argument_root(i, NULL));
+            return aio_refusal_raise(&encoder.refusal, state, argument_root(i));
         }
     }
     if (aio_message_write_count(message, TAG_DICT, keywords) < 0) {
@@ -653,7 +699,7 @@ aio_message_encode_call(AioState *state, AioMessage *message, PyObject *callable
             return -1;
         }
         if (encode_whole(&encoder, value) != DONE) {
-            return aio_refusal_raise(&encoder.refusal, state, argument_root(0, key));
+            return aio_refusal_raise(&encoder.refusal, state, keyed_root("kwargs[%R]", key));
         }
     }
     return 0;

@@ -36,7 +36,7 @@ aio_function_table_free(AioFunctionTable *table)
 
 /* Add a function with that name (a tuple of str). Returns it, or NULL. */
 static AioFunction *
-add(AioState *state, AioFunctionTable *table, PyObject *name)
+add(AioState *state, AioFunctionTable *table, PyObject *name, bool is_coroutine)
 {
     AioFunction **functions =
         realloc(table->functions, (table->count + 1) * sizeof *table->functions);
@@ -58,6 +58,7 @@ add(AioState *state, AioFunctionTable *table, PyObject *name)
         return NULL;
     }
     function->index = table->count;
+    function->is_coroutine = is_coroutine;
     functions[table->count++] = function;
     return function;
 }
@@ -77,14 +78,15 @@ remembered(AioFunctionTable *table, PyObject *callable)
 
 int
 aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable,
-                    AioFunction **function, PyObject **to_send)
+                    AioFunction **function, PyObject **to_send, bool *is_coroutine)
 {
-    PyObject *describe, *name = NULL, *index = NULL;
-    int result = -1;
+    PyObject *describe, *told = NULL, *name, *index = NULL;
+    int is_async, result = -1;
 
     *to_send = NULL;
     *function = remembered(table, callable);
     if (*function != NULL) {
+        *is_coroutine = (*function)->is_coroutine;
         return 0;
     }
     /* An instance that can be called but not hashed is no error. */
@@ -92,9 +94,11 @@ aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable
     PyErr_Clear();
 
     describe = aio_helper(state, AIO_HELPER_DESCRIBE);
-    if (describe == NULL || (name = PyObject_CallOneArg(describe, callable)) == NULL) {
+    if (describe == NULL || (told = PyObject_CallOneArg(describe, callable)) == NULL ||
+        !PyArg_ParseTuple(told, "Op", &name, &is_async)) {
         goto done;
     }
+    *is_coroutine = is_async;
     if (!PyTuple_Check(name)) { /* by pickle, or by value */
         *to_send = Py_NewRef(name == Py_None ? callable : name);
         result = 0;
@@ -106,7 +110,7 @@ aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable
         goto done;
     }
     PyErr_Clear();
-    *function = add(state, table, name);
+    *function = add(state, table, name, is_async);
     if (*function == NULL) {
         goto done;
     }
@@ -119,7 +123,7 @@ aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable
     result = 0;
 done:
     Py_XDECREF(index);
-    Py_XDECREF(name);
+    Py_XDECREF(told);
     return result;
 }
 

@@ -12,7 +12,8 @@
 
 typedef struct AioFunction {
     size_t index;
-    AioMessage name; /* the tuple that aiointerpreters._finding.resolve() takes */
+    bool is_coroutine; /* it is a coroutine function: a worker's loop runs it */
+    AioMessage name;   /* the tuple that aiointerpreters._finding.resolve() takes */
 } AioFunction;
 
 /* A pool's functions, in the interpreter that calls them. All calls hold that
@@ -34,10 +35,10 @@ void aio_function_table_free(AioFunctionTable *table);
 
 /* Find out how workers can find `callable`. `*function` is borrowed from the table; or
  * NULL, and `*to_send` is what the call is to carry (a new reference): the callable, which
- * then travels by pickle, or a shared value that arrives as it. 0, or -1 with RunnerError
- * set where it can't be sent at all. */
+ * then travels by pickle, or a shared value that arrives as it. `*is_coroutine`: it is a
+ * coroutine function. 0, or -1 with RunnerError set where it can't be sent at all. */
 int aio_function_lookup(AioState *state, AioFunctionTable *table, PyObject *callable,
-                        AioFunction **function, PyObject **to_send);
+                        AioFunction **function, PyObject **to_send, bool *is_coroutine);
 
 /* In a worker: what it found so far, by index. Touched by the worker's thread only. */
 typedef struct AioFunctionCache {

@@ -34,6 +34,16 @@ aio_future_unbind(AioMail *mail)
     }
 }
 
+void
+aio_future_give_up(PyObject *future)
+{
+    AioMail *mail = future_data(future)->mail;
+    if (mail != NULL) {
+        aio_future_unbind(mail);
+        aio_mail_cancelled(mail);
+    }
+}
+
 static PyObject *
 future_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -53,11 +63,7 @@ future_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     result = PyObject_Call(base_cancel, base_args, kwargs);
     if (result == Py_True) {
-        AioMail *mail = future_data(self)->mail;
-        if (mail != NULL) {
-            aio_future_unbind(mail);
-            aio_mail_cancelled(mail);
-        }
+        aio_future_give_up(self);
     }
 done:
     Py_XDECREF(base_args);
@@ -68,7 +74,7 @@ done:
 static PyMethodDef future_methods[] = {
     {"cancel", (PyCFunction)(void (*)(void))future_cancel, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("Cancel the future: a queued call is taken out of the queue, a running one\n"
-               "is no longer waited for. Returns False if it is done already.")},
+               "is interrupted. Returns False if it is done already.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -8,12 +8,16 @@
 #include "state.h"
 
 /* A new future on `loop`: an asyncio.Future whose cancel() also cancels the mail that it
- * is bound to: it takes a task out of the queue, or lets go of it where it runs. */
+ * is bound to: it takes a task out of the queue, or stops it where it runs. */
 PyObject *aio_future_new(AioState *state, PyObject *loop);
 
 /* Bind a mail in flight to its future, which aio_future_new() made; and undo that (it
  * need not be bound). Owner only. */
 void aio_future_bind(AioMail *mail);
 void aio_future_unbind(AioMail *mail);
+
+/* The future, made by aio_future_new(), is done: what it is still bound to is taken back, or
+ * stopped. Owner only. */
+void aio_future_give_up(PyObject *future);
 
 #endif

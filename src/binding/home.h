@@ -44,10 +44,11 @@ typedef struct AioHome {
     /* Guards the next four. Held while listeners are rung and blocked threads woken:
      * comes before the locks that those take (a task queue's). */
     pthread_mutex_t lock;
-    AioList listeners;        /* AioListener.link */
-    AioList blocked;          /* AioBlocked.link: threads that wait in this interpreter */
-    bool is_ending;           /* no thread of it may wait any more */
-    bool task_is_interrupted; /* an exception was sent to what this worker runs */
+    AioList listeners; /* AioListener.link */
+    AioList blocked;   /* AioBlocked.link: threads that wait in this interpreter */
+    bool is_ending;    /* no thread of it may wait any more */
+    /* An exception was sent to that work (AioBlockedWork), and no wait has seen to it yet. */
+    bool is_interrupted[2];
     /* How many blocks are lent out. Changed with the owner's GIL held; atomic for
      * builds without one. */
     _Atomic long lent;

@@ -62,20 +62,21 @@ void aio_message_clear_bytes(AioMessage *message, AioHeld *held);
 /* Make `to`, uninitialised, what `from` was, which is left empty. */
 void aio_message_move(AioMessage *from, AioMessage *to);
 
-/* Append a call: its callable by pickle (or NULL where the worker finds it by
- * name), its positional arguments (a tuple) and its keyword arguments (a dict
+/* Append a call: the context variables that it takes with it, pairs of a name and a value
+ * (or NULL); its callable by pickle (or NULL where the worker finds it by name), its
+ * positional arguments (a tuple) and its keyword arguments (a dict
  * or NULL). Values that cannot cross raise NotShareableError with the path to
  * the culprit. 0, or -1 with an exception set; the message is then to be cleared. */
-int aio_message_encode_call(AioState *state, AioMessage *message, PyObject *callable,
-                            PyObject *args, PyObject *kwargs);
+int aio_message_encode_call(AioState *state, AioMessage *message, PyObject *context,
+                            PyObject *callable, PyObject *args, PyObject *kwargs);
 
 /* Append one value; `root` is how its path begins in an error ("result"). */
 int aio_message_encode_value(AioState *state, AioMessage *message, PyObject *value,
                              const char *root);
 
-/* The call of a message; all three are new references. `*callable` is NULL
- * unless the message carries one, `*kwargs` is NULL if there are none. */
-int aio_message_decode_call(AioState *state, const AioMessage *message, bool with_callable,
+/* The call of a message; what is found are new references, also where it fails. `context` and
+ * `callable` are NULL where the message carries none; `*kwargs` is NULL if there are none. */
+int aio_message_decode_call(AioState *state, const AioMessage *message, PyObject **context,
                             PyObject **callable, PyObject **args, PyObject **kwargs);
 
 /* The one value of a message, a new reference. `state` may be NULL for values of

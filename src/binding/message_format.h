@@ -45,6 +45,7 @@ typedef enum Tag {
     TAG_LENT = 'x',
     TAG_MEMORYVIEW = 'm',
     TAG_QUEUE = 'q',
+    TAG_PLAIN_QUEUE = 'Q', /* arrives as the base, which takes no import */
     TAG_SHARED = 'S',
     TAG_TUPLE = 't',
     TAG_LIST = 'l',

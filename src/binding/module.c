@@ -10,21 +10,24 @@
 #include "bridge.h"
 #include "fork_child.h"
 #include "home.h"
+#include "left_threads.h"
 #include "message.h"
 #include "parcel.h"
 #include "pool.h"
 #include "queue.h"
 #include "shared.h"
 #include "shutdown.h"
+#include "sleep.h"
 #include "state.h"
 #include "view.h"
+#include "worker.h"
 
 /* Where each helper lives, in the order of AioHelper. */
 static const struct {
     const char *module;
     const char *name;
 } helper_places[AIO_HELPER_COUNT] = {
-    [AIO_HELPER_DESCRIBE] = {"aiointerpreters._naming", "describe"},
+    [AIO_HELPER_DESCRIBE] = {"aiointerpreters._naming", "describe_call"},
     [AIO_HELPER_RESOLVE] = {"aiointerpreters._finding", "resolve"},
     [AIO_HELPER_DUMPS] = {"aiointerpreters._pickling", "dumps"},
     [AIO_HELPER_LOADS] = {"aiointerpreters._pickling", "loads"},
@@ -33,6 +36,11 @@ static const struct {
     [AIO_HELPER_BROKEN] = {"aiointerpreters._failures", "rebuild_broken"},
     [AIO_HELPER_SET_UP_WORKER] = {"aiointerpreters._worker", "set_up"},
     [AIO_HELPER_RELEASE_ALL] = {"aiointerpreters._worker", "release_all"},
+    [AIO_HELPER_CALL_IN_CONTEXT] = {"aiointerpreters._context", "call"},
+    [AIO_HELPER_ENTER_CONTEXT] = {"aiointerpreters._context", "enter"},
+    [AIO_HELPER_RUN_LOOP] = {"aiointerpreters._coroutines", "run"},
+    [AIO_HELPER_CANCELLED_ERROR] = {"asyncio", "CancelledError"},
+    [AIO_HELPER_LEFT_THREADS] = {"aiointerpreters._left_threads", "LeftThreads"},
     [AIO_HELPER_RUNNER_ERROR] = {"aiointerpreters.errors", "RunnerError"},
     [AIO_HELPER_NOT_SHAREABLE_ERROR] = {"aiointerpreters.errors", "NotShareableError"},
     [AIO_HELPER_GET_RUNNING_LOOP] = {"asyncio", "get_running_loop"},
@@ -41,6 +49,7 @@ static const struct {
     [AIO_HELPER_MAIN_THREAD] = {"threading", "main_thread"},
     [AIO_HELPER_SHORT_REPR] = {"reprlib", "repr"},
     [AIO_HELPER_INVALID_STATE_ERROR] = {"asyncio", "InvalidStateError"},
+    [AIO_HELPER_SLEEP] = {"time", "sleep"},
     [AIO_HELPER_QUEUE] = {"aiointerpreters.queues", "Queue"},
     [AIO_HELPER_QUEUE_EMPTY] = {"aiointerpreters.queues", "QueueEmpty"},
     [AIO_HELPER_QUEUE_FULL] = {"aiointerpreters.queues", "QueueFull"},
@@ -130,8 +139,10 @@ module_exec(PyObject *module)
         return -1;
     }
     state->interrupted = PyErr_NewExceptionWithDoc(
-        "aiointerpreters._core.Interrupted",
-        "Raised in the code that a worker runs when its pool is being stopped.",
+        "aiointerpreters.Interrupted",
+        "Raised in what a worker runs, to stop it: the call was cancelled, its time is up, or\n"
+        "the runner is being stopped. Let it pass: `finally` blocks run, and the worker goes on\n"
+        "to the next call. It is no Exception, so that `except Exception` doesn't catch it.",
         PyExc_BaseException, NULL);
     if (state->interrupted == NULL) {
         return -1;
@@ -234,6 +245,15 @@ static PyMethodDef module_methods[] = {
     {"shut_down", aio_shutdown_all, METH_NOARGS,
      PyDoc_STR("Stop all pools of this interpreter and wait until they have ended.")},
     {"in_worker", in_worker, METH_NOARGS, PyDoc_STR("Whether this interpreter is a worker's.")},
+    {"worker", aio_worker_describe, METH_NOARGS,
+     PyDoc_STR("(index, name of the pool) in a worker, elsewhere None.")},
+    {"should_stop", aio_worker_should_stop, METH_NOARGS,
+     PyDoc_STR("Whether nobody waits any more for what this worker runs.")},
+    {"sleep", aio_sleep, METH_O, PyDoc_STR("time.sleep(), which can be interrupted in a worker.")},
+    {"left_threads_ended", aio_left_threads_ended, METH_NOARGS,
+     PyDoc_STR("In a worker that ends: no thread is left running.")},
+    {"interrupt_thread", aio_left_threads_interrupt_one, METH_O,
+     PyDoc_STR("Raise Interrupted in a thread of this interpreter, given by its identifier.")},
     {"copy_value", copy_value, METH_O,
      PyDoc_STR("The value as it arrives when it is sent; here it is sent to nobody.")},
     {"before_fork", aio_fork_child_before, METH_NOARGS,

@@ -13,36 +13,44 @@
 
 #include "core/pending.h"
 #include "core/taskqueue.h"
+#include "coroutines.h"
 #include "function.h"
 #include "message.h"
-
-struct AioWorker;
+#include "task.h"
+#include "workers.h"
 
 typedef struct AioPool {
     _Atomic long references; /* as AioChannel.references */
     AioTaskQueue queue;
-    AioPending unfinished;   /* tasks accepted and not yet posted or taken back */
-    AioPending live_workers; /* workers whose interpreter has not ended yet */
-    AioPending threads;      /* all threads of this pool: its end is when none is left */
+    AioCoroutines coroutines; /* the calls that do not go through the queue */
+    AioPending unfinished;    /* tasks accepted and not yet posted or taken back */
+    AioPending live_workers;  /* workers whose interpreter has not ended yet */
+    AioPending threads;       /* all threads of this pool: its end is when none is left */
     /* Threads that may outlive its end: workers whose memory is still used by others, and
      * copiers. Only the end of the interpreter waits for them. */
     AioPending lingering;
-    _Atomic bool evicting;     /* workers linger no more; read after each nudge */
-    struct AioWorker *workers; /* `worker_count` of them, constant once started */
-    int worker_count;
-    char name[16];
+    AioPending recycling;  /* rounds of renewing all workers: one at most */
+    _Atomic bool evicting; /* workers linger no more; read after each nudge */
+    AioWorkers workers;
+    char *name;               /* owned; threads have the first 15 characters of it */
     unsigned fork_generation; /* of the process that the threads live in */
 
     /* What a new worker needs; constant once started. */
     AioMessage import_path; /* sys.path */
     AioMessage setup;       /* what aiointerpreters._worker.set_up() takes */
+    int64_t grace_ns;       /* what interrupted code has to come to its end */
+    int64_t idle_ns;        /* after that an idle worker retires, if it may; negative: never */
+    int tasks_per_worker;   /* until it is renewed; negative: no limit */
 
     AioFunctionTable functions;
 
     /* No task is accepted any more. Set before the queue is closed; read
      * without order, for error messages and by the owner of a cancelled task. */
     _Atomic bool closing;
-    _Atomic bool stopping; /* a stopper runs, or has run */
+    /* When what runs was told to stop, by aio_clock_ns(); 0: it was not. Set once. Relaxed: a
+     * worker that begins something sees it after taking its `running_lock`, or else whoever
+     * set it finds, under that lock, what the worker has begun. */
+    _Atomic int64_t stopping_at_ns;
     /* A worker could not start: `failure` says why. Written once, under
      * `failure_lock`, then published by `broken` (release, acquire). */
     pthread_mutex_t failure_lock;
@@ -62,16 +70,27 @@ void aio_pool_release(AioPool *pool);
  * the pool has no threads, and its locks must not be touched. */
 bool aio_pool_is_forked(AioPool *pool);
 
-/* Make `count` workers, once. 0, or -1 where memory is short. */
-int aio_pool_prepare(AioPool *pool, int count);
+/* Start `least` workers, of `most` at most; does not wait for them. Returns how many could
+ * be started: if fewer, the pool is closed. */
+int aio_pool_start(AioPool *pool, int least, int most);
 
-/* Start the workers' threads; does not wait for them. Returns how many could be
- * started: if fewer than there are, the pool is closed. */
-int aio_pool_start(AioPool *pool);
+static inline int64_t
+aio_pool_stopping_at_ns(AioPool *pool)
+{
+    return atomic_load_explicit(&pool->stopping_at_ns, memory_order_relaxed);
+}
+
+static inline bool
+aio_pool_is_stopping(AioPool *pool)
+{
+    return aio_pool_stopping_at_ns(pool) != 0;
+}
+
+/* End every queued task with `status`, but those that have run. No lock held. */
+void aio_pool_empty_queue(AioPool *pool, AioTaskStatus status);
 
 /* Accept nothing more. Queued tasks are finished, or cancelled; running ones are
- * finished, or interrupted until every worker has ended. Returns at once; may be
- * called again, to be less patient. */
+ * finished, or interrupted. Returns at once; may be called again, to be less patient. */
 void aio_pool_close(AioPool *pool, bool cancel_pending, bool interrupt_running);
 
 /* A worker could not start. Takes over the contents of `failure`; refuses all
@@ -81,10 +100,6 @@ void aio_pool_break(AioPool *pool, AioMessage *failure);
 
 /* Let workers that linger end, though their memory may still be used. Returns at once. */
 void aio_pool_evict(AioPool *pool);
-
-/* In a pool that is closing: interrupt work that nobody waits for any more, so
- * that it does not hold up the end. Returns at once. */
-void aio_pool_stop_abandoned(AioPool *pool);
 
 /* aiointerpreters._core.Pool, in pool_object.c. */
 extern PyType_Spec aio_pool_spec;

@@ -6,7 +6,11 @@
  */
 #include <Python.h>
 
+#include <limits.h>
+
 #include "bridge.h"
+#include "core/clock.h"
+#include "expiry.h"
 #include "failure.h"
 #include "fork_child.h"
 #include "future.h"
@@ -21,7 +25,7 @@ typedef struct PoolObject {
     /* The bridge that was used last, and its loop: both borrowed from `bridges`. */
     PyObject *last_loop;
     AioBridge *last_bridge;
-    int workers; /* how many to start */
+    int most, least; /* workers */
     bool started;
 } PoolObject;
 
@@ -31,21 +35,40 @@ state_of(PoolObject *object)
     return aio_state_of_module(object->module);
 }
 
+/* Negative for what is negative. */
+static int64_t
+nanoseconds(double seconds)
+{
+    const double longest = (double)(INT64_MAX / 4); /* so that it can be added to a time */
+    if (seconds < 0) {
+        return AIO_NEVER;
+    }
+    return seconds * 1e9 < longest ? (int64_t)(seconds * 1e9) : INT64_MAX / 4;
+}
+
 static PyObject *
 pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"import_path", "setup", "workers", "name", NULL};
+    static char *keywords[] = {"import_path",  "setup",
+                               "name",         "workers",
+                               "min_workers",  "idle_timeout",
+                               "grace_period", "max_tasks_per_worker",
+                               "concurrency",  NULL};
     PyObject *import_path, *setup;
-    int workers;
+    int most, least, tasks_per_worker, concurrency;
+    double idle_timeout, grace_period;
     const char *name;
     PoolObject *self = NULL;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!is:Pool", keywords, &PyList_Type,
-                                     &import_path, &PyTuple_Type, &setup, &workers, &name)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!siiddii:Pool", keywords, &PyList_Type,
+                                     &import_path, &PyTuple_Type, &setup, &name, &most, &least,
+                                     &idle_timeout, &grace_period, &tasks_per_worker,
+                                     &concurrency)) {
         return NULL;
     }
-    if (workers < 1) {
-        PyErr_SetString(PyExc_ValueError, "workers must be at least 1");
+    if (most < 1 || least < 0 || least > most || concurrency < 1) {
+        PyErr_SetString(PyExc_ValueError,
+                        "workers must be at least 1 and min_workers, concurrency at least 1");
         return NULL;
     }
     self = (PoolObject *)type->tp_alloc(type, 0);
@@ -54,11 +77,15 @@ pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->module = Py_NewRef(PyType_GetModule(type));
     AioState *state = aio_state_of_module(self->module);
-    self->workers = workers;
+    self->most = most;
+    self->least = least;
     self->bridges = PyDict_New();
     self->pool = aio_pool_new(name);
     if (self->pool == NULL) {
         PyErr_NoMemory();
+    }
+    else {
+        self->pool->coroutines.concurrency = concurrency;
     }
     if (self->pool == NULL || self->bridges == NULL ||
         aio_function_table_init(&self->pool->functions) < 0 ||
@@ -67,6 +94,9 @@ pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         Py_DECREF(self);
         return NULL;
     }
+    self->pool->idle_ns = least < most ? nanoseconds(idle_timeout) : AIO_NEVER;
+    self->pool->grace_ns = nanoseconds(grace_period);
+    self->pool->tasks_per_worker = tasks_per_worker;
     return (PyObject *)self;
 }
 
@@ -84,20 +114,17 @@ pool_start(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     object->started = true;
     aio_fork_child_protect();
-    if (aio_pool_prepare(object->pool, object->workers) < 0) {
-        return PyErr_NoMemory();
-    }
     Py_BEGIN_CRITICAL_SECTION(object->module);
     failed = aio_shutdown_register(state, object->pool);
     Py_END_CRITICAL_SECTION();
     if (failed) {
         return NULL;
     }
-    const int started = aio_pool_start(object->pool);
-    if (started < object->workers) {
+    const int started = aio_pool_start(object->pool, object->least, object->most);
+    if (started < object->least) {
         return aio_raise_runner_error(
             state, "the system has no room for another thread (%d of %d were started)", started,
-            object->workers);
+            object->least);
     }
     Py_RETURN_NONE;
 }
@@ -247,26 +274,47 @@ check_open(AioState *state, PoolObject *object)
     return 0;
 }
 
+/* What a call may ask for beyond its arguments. */
+typedef struct CallOptions {
+    int64_t priority;
+    int64_t timeout_ns, deadline_ns; /* negative: none */
+    PyObject *context;               /* borrowed: a tuple; or NULL */
+} CallOptions;
+
+static const CallOptions NO_OPTIONS = {0, AIO_NEVER, AIO_NEVER, NULL};
+
+/* All workers are busy with other tasks. False if this one would wait for ever. */
+static bool
+ask_for_worker(AioPool *pool)
+{
+    return !aio_workers_may_grow(&pool->workers) || aio_workers_grow(pool);
+}
+
 static PyObject *
-submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, PyObject *kwargs)
+submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, PyObject *kwargs,
+       const CallOptions *options)
 {
     AioPool *pool = object->pool;
     AioFunction *function = NULL;
     AioTask *task = NULL;
     PyObject *future = NULL, *to_send = NULL;
     AioBridge *bridge = NULL;
+    bool is_coroutine = false;
     int failed;
 
     if (check_open(state, object) < 0 || (bridge = running_bridge(state, object)) == NULL) {
         return NULL;
     }
     Py_BEGIN_CRITICAL_SECTION(object);
-    failed = aio_function_lookup(state, &pool->functions, callable, &function, &to_send);
+    failed =
+        aio_function_lookup(state, &pool->functions, callable, &function, &to_send, &is_coroutine);
     Py_END_CRITICAL_SECTION();
-    if (failed || (task = aio_task_new(pool, function)) == NULL) {
+    if (failed || (task = aio_task_new(pool, function, is_coroutine)) == NULL) {
         goto failed;
     }
-    if (aio_message_encode_call(state, &task->message, to_send, args, kwargs) < 0) {
+    task->has_context = options->context != NULL;
+    if (aio_message_encode_call(state, &task->message, options->context, to_send, args, kwargs) <
+        0) {
         goto failed;
     }
     /* The pool may have ended since, while encoding ran Python code for example. */
@@ -278,17 +326,38 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
     if (future == NULL) {
         goto failed;
     }
+    task->queue_node.priority = options->priority;
+    if ((options->timeout_ns >= 0 || options->deadline_ns >= 0) &&
+        (task->expiry = aio_expiry_new(state, bridge, future, options->timeout_ns,
+                                       options->deadline_ns)) == NULL) {
+        goto failed;
+    }
     aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
     aio_pending_add(&pool->unfinished);
     aio_future_bind(&task->mail);
-    if (!aio_taskqueue_push(&pool->queue, &task->queue_node)) {
+    switch (is_coroutine ? aio_coroutines_submit(task)
+                         : aio_taskqueue_push(&pool->queue, &task->queue_node)) {
+    case AIO_PUSH_COVERED:
+        break;
+    case AIO_PUSH_WAITS:
+        if (ask_for_worker(pool) || !aio_task_take_back(task)) {
+            break;
+        }
+        aio_mail_abandon(&task->mail);
+        aio_pending_done(&pool->unfinished);
+        aio_raise_runner_error(state, "the runner has no worker, and the system has no room for "
+                                      "another thread");
+        goto failed;
+    case AIO_PUSH_CLOSED:
         aio_mail_abandon(&task->mail);
         aio_pending_done(&pool->unfinished);
         raise_closed(state, pool);
         goto failed;
     }
-    /* From here on the task is the queue's. */
-    aio_bridge_expect(state, bridge);
+    /* From here on the task is the queue's, or a loop's. */
+    if (!is_coroutine) { /* which as a rule waits for something */
+        aio_bridge_expect(state, bridge);
+    }
     Py_XDECREF(to_send);
     Py_DECREF(bridge);
     return future;
@@ -306,7 +375,7 @@ failed:
  * sent like that, f is found by name like any function. */
 static PyObject *
 submit_partial(AioState *state, PoolObject *object, PyObject *partial, PyObject *args,
-               PyObject *kwargs)
+               PyObject *kwargs, const CallOptions *options)
 {
     PyObject *callable = PyObject_GetAttrString(partial, "func");
     PyObject *own_args = PyObject_GetAttrString(partial, "args");
@@ -319,7 +388,7 @@ submit_partial(AioState *state, PoolObject *object, PyObject *partial, PyObject 
     }
     if (all_args != NULL && all_kwargs != NULL &&
         (kwargs == NULL || PyDict_Update(all_kwargs, kwargs) == 0)) {
-        future = submit(state, object, callable, all_args, all_kwargs);
+        future = submit(state, object, callable, all_args, all_kwargs, options);
     }
     Py_XDECREF(all_kwargs);
     Py_XDECREF(all_args);
@@ -329,14 +398,14 @@ submit_partial(AioState *state, PoolObject *object, PyObject *partial, PyObject 
     return future;
 }
 
+/* `args`: the callable, a tuple, a dict. */
 static PyObject *
-pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
+submit_any(PoolObject *object, PyObject *const *args, const CallOptions *options)
 {
-    PoolObject *object = (PoolObject *)self;
     AioState *state = state_of(object);
 
-    if (count != 3 || !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "submit(callable, args: tuple, kwargs: dict)");
+    if (!PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "a call is a callable, a tuple and a dict");
         return NULL;
     }
     PyObject *partial = aio_helper(state, AIO_HELPER_PARTIAL);
@@ -345,9 +414,98 @@ pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
     }
     PyObject *kwargs = PyDict_GET_SIZE(args[2]) == 0 ? NULL : args[2];
     if (Py_TYPE(args[0]) == (PyTypeObject *)partial) {
-        return submit_partial(state, object, args[0], args[1], kwargs);
+        return submit_partial(state, object, args[0], args[1], kwargs, options);
     }
-    return submit(state, object, args[0], args[1], kwargs);
+    return submit(state, object, args[0], args[1], kwargs, options);
+}
+
+static PyObject *
+pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "submit(callable, args: tuple, kwargs: dict)");
+        return NULL;
+    }
+    return submit_any((PoolObject *)self, args, &NO_OPTIONS);
+}
+
+/* None is AIO_NEVER. 0, or -1 with an exception set. */
+static int
+parse_limit(PyObject *seconds, int64_t *limit_ns)
+{
+    *limit_ns = AIO_NEVER;
+    if (seconds != Py_None) {
+        const double value = PyFloat_AsDouble(seconds);
+        if (value == -1.0 && PyErr_Occurred()) {
+            return -1;
+        }
+        *limit_ns = nanoseconds(value);
+    }
+    return 0;
+}
+
+/* Of the options only the context has an effect so far. */
+static PyObject *
+pool_submit_with(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    CallOptions options;
+    if (count != 7 || (args[6] != Py_None && !PyTuple_CheckExact(args[6]))) {
+        PyErr_SetString(PyExc_TypeError, "submit_with(callable, args: tuple, kwargs: dict, "
+                                         "priority, timeout, deadline, context: tuple | None)");
+        return NULL;
+    }
+    options.context = args[6] == Py_None ? NULL : args[6];
+    options.priority = PyLong_AsLongLong(args[3]);
+    if ((options.priority == -1 && PyErr_Occurred()) ||
+        parse_limit(args[4], &options.timeout_ns) < 0 ||
+        parse_limit(args[5], &options.deadline_ns) < 0) {
+        return NULL;
+    }
+    return submit_any((PoolObject *)self, args, &options);
+}
+
+/* ---- workers ---- */
+
+static PyObject *
+pool_resize(PyObject *self, PyObject *argument)
+{
+    PoolObject *object = (PoolObject *)self;
+    AioState *state = state_of(object);
+    const long most = PyLong_AsLong(argument);
+    if ((most == -1 && PyErr_Occurred()) || check_open(state, object) < 0) {
+        return NULL;
+    }
+    if (most < 1 || most > INT_MAX) {
+        PyErr_SetString(PyExc_ValueError, "workers must be at least 1");
+        return NULL;
+    }
+    if (aio_workers_resize(object->pool, (int)most) < 0) {
+        return aio_raise_runner_error(state, "the system has no room for another thread");
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+pool_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PoolObject *object = (PoolObject *)self;
+    AioPool *pool = object->pool;
+    AioWorkersCounts counts = {0};
+    long pending = 0, queued = 0;
+
+    if (object->started && check_process(object) < 0) {
+        return NULL;
+    }
+    if (object->started) {
+        aio_workers_count(pool, &counts);
+        pending = aio_pending_count(&pool->unfinished);
+        queued = aio_taskqueue_length(&pool->queue);
+    }
+    return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:k,s:k,s:k,s:l,s:l}", "starting", counts.starting,
+                         "idle", counts.idle, "busy", counts.busy, "retiring", counts.retiring,
+                         "stuck", counts.stuck, "started", counts.started, "replaced",
+                         counts.replaced, "done", counts.tasks, "pending", pending, "queued",
+                         queued);
 }
 
 /* ---- close ---- */
@@ -436,6 +594,20 @@ pool_when_idle(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+pool_recycle(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PoolObject *object = (PoolObject *)self;
+    AioBridge *bridge;
+    if (check_open(state_of(object), object) < 0 ||
+        (bridge = running_bridge(state_of(object), object)) == NULL) {
+        return NULL;
+    }
+    Py_DECREF(bridge); /* there is a loop to tell */
+    aio_workers_recycle(object->pool);
+    return future_for(object, &object->pool->recycling);
+}
+
+static PyObject *
 pool_when_ended(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     return future_for((PoolObject *)self, &((PoolObject *)self)->pool->threads);
@@ -515,6 +687,13 @@ static PyMethodDef pool_methods[] = {
     {"start", pool_start, METH_NOARGS, PyDoc_STR("Start the workers; does not wait for them.")},
     {"submit", (PyCFunction)(void (*)(void))pool_submit, METH_FASTCALL,
      PyDoc_STR("submit(callable, args, kwargs): the future of the call, on the running loop.")},
+    {"submit_with", (PyCFunction)(void (*)(void))pool_submit_with, METH_FASTCALL,
+     PyDoc_STR("submit_with(callable, args, kwargs, priority, timeout, deadline, context): as "
+               "submit.")},
+    {"resize", pool_resize, METH_O, PyDoc_STR("resize(workers): how many there are from now on.")},
+    {"recycle", pool_recycle, METH_NOARGS,
+     PyDoc_STR("A future that is done once all workers are new ones.")},
+    {"stats", pool_stats, METH_NOARGS, PyDoc_STR("Counts of workers and calls, by name.")},
     {"close", (PyCFunction)(void (*)(void))pool_close, METH_FASTCALL,
      PyDoc_STR("close(cancel_pending, interrupt): accept no more work; returns at once.")},
     {"join", pool_join, METH_NOARGS, PyDoc_STR("Block until all threads have ended.")},
@@ -533,7 +712,7 @@ static PyGetSetDef pool_getset[] = {
 };
 
 static PyType_Slot pool_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("Pool(import_path, setup, workers, name)\n\n"
+    {Py_tp_doc, (void *)PyDoc_STR("Pool(import_path, setup, name, workers, ...)\n\n"
                                   "Workers in subinterpreters, and the queue that feeds them.")},
     {Py_tp_new, pool_object_new},
     {Py_tp_methods, pool_methods},

@@ -140,8 +140,9 @@ bool
 aio_queue_is_one(AioState *state, PyObject *object)
 {
     /* The class of the Python package, once anybody has needed it. */
-    return state->helpers[AIO_HELPER_QUEUE] != NULL &&
-           Py_TYPE(object) == (PyTypeObject *)state->helpers[AIO_HELPER_QUEUE];
+    return Py_TYPE(object) == state->queue_type ||
+           (state->helpers[AIO_HELPER_QUEUE] != NULL &&
+            Py_TYPE(object) == (PyTypeObject *)state->helpers[AIO_HELPER_QUEUE]);
 }
 
 AioCounted *
@@ -170,13 +171,13 @@ queue_object_alloc(PyTypeObject *type, PyObject *module, AioQueue *queue)
 }
 
 PyObject *
-aio_queue_to_python(AioState *state, AioCounted *counted)
+aio_queue_to_python(AioState *state, AioCounted *counted, bool plain)
 {
     if (counted->destroy != queue_destroy) {
         PyErr_SetString(PyExc_SystemError, "aiointerpreters: what a message holds is no queue");
         return NULL;
     }
-    PyObject *type = aio_helper(state, AIO_HELPER_QUEUE);
+    PyObject *type = plain ? (PyObject *)state->queue_type : aio_helper(state, AIO_HELPER_QUEUE);
     if (type == NULL) {
         return NULL;
     }
@@ -358,6 +359,15 @@ wait_in_thread(ThreadWait *wait, AioState *state, AioQueue *queue,
     return 0;
 }
 
+/* Dropping the last reference may run Python code. */
+static void
+release_keeping_exception(AioQueue *queue)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    aio_counted_release(&queue->counted);
+    PyErr_SetRaisedException(exception);
+}
+
 /* Try to put or get `*node` until that is done. `deadline_ns`: 0 not to wait at all,
  * negative to wait for ever. 0, or -1 with an exception set (WOULD_BLOCK is `would_block`). */
 static int
@@ -386,11 +396,12 @@ move(AioState *state, AioQueue *queue, AioFifoNode **node, bool is_get, int64_t 
         }
         if (!has_wait) {
             aio_fifo_waiter_init(&wait.waiter, wake_thread);
-            if (aio_blocked_init(&wait.blocked, state, false) < 0) {
-                goto done;
-            }
             /* While the GIL is released the object may be detached, or go. */
             aio_counted_acquire(&queue->counted);
+            if (aio_blocked_init(&wait.blocked, state, false) < 0) {
+                release_keeping_exception(queue);
+                goto done;
+            }
             has_wait = true;
         }
         if (wait_in_thread(&wait, state, queue,
@@ -402,9 +413,7 @@ move(AioState *state, AioQueue *queue, AioFifoNode **node, bool is_get, int64_t 
 done:
     if (has_wait) {
         aio_blocked_destroy(&wait.blocked);
-        PyObject *exception = PyErr_GetRaisedException();
-        aio_counted_release(&queue->counted);
-        PyErr_SetRaisedException(exception);
+        release_keeping_exception(queue);
     }
     return result;
 }

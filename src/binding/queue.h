@@ -13,15 +13,15 @@
 extern PyType_Spec aio_queue_spec;
 extern PyType_Spec aio_queue_item_spec;
 
-/* Whether `object` is an aiointerpreters.Queue, exactly. */
+/* Whether `object` is an aiointerpreters.Queue, or its base in C, exactly. */
 bool aio_queue_is_one(AioState *state, PyObject *object);
 
 /* A new reference to the queue behind such an object. */
 AioCounted *aio_queue_acquire(PyObject *object);
 
-/* An aiointerpreters.Queue for the queue in the current interpreter; NULL with an
- * exception set, also where `counted` is no queue. */
-PyObject *aio_queue_to_python(AioState *state, AioCounted *counted);
+/* An aiointerpreters.Queue for the queue in the current interpreter, or, if it is to be plain,
+ * its base; NULL with an exception set, also where `counted` is no queue. */
+PyObject *aio_queue_to_python(AioState *state, AioCounted *counted, bool plain);
 
 /* A loop's wait for a queue, as a mail of the loop's bridge. */
 typedef struct AioQueueWait AioQueueWait;

@@ -15,6 +15,7 @@
 #include "home.h"
 #include "pool.h"
 #include "shutdown.h"
+#include "worker.h"
 
 static bool
 has_threads(AioPool *pool)
@@ -154,6 +155,9 @@ wait_for_lingering(AioState *state)
     AioPool *pool;
     int result = 0;
     while (result == 0 && (pool = find_pool(state, has_lingering)) != NULL) {
+        if (state->worker != NULL) { /* what we wait for may never happen */
+            aio_workers_detach(state->worker);
+        }
         aio_pool_evict(pool);
         result = wait_for_none(state, &pool->lingering);
         aio_pool_release(pool);

@@ -12,20 +12,27 @@
 #include "core/list.h"
 
 struct AioHome;
+struct AioLeftThreads;
 struct AioPool;
+struct AioWorker;
 
 /* Python objects that C needs, imported at first use: workers never pay for
  * what only callers need (asyncio, above all), and the other way round. */
 typedef enum AioHelper {
-    AIO_HELPER_DESCRIBE,      /* a callable -> how a worker finds it */
-    AIO_HELPER_RESOLVE,       /* the way back, in a worker */
-    AIO_HELPER_DUMPS,         /* an object and a Parcel -> pickle */
-    AIO_HELPER_LOADS,         /* the way back */
-    AIO_HELPER_PACK_FAILURE,  /* an exception -> plain values */
-    AIO_HELPER_REBUILD,       /* the way back */
-    AIO_HELPER_BROKEN,        /* the failure of a worker's start -> BrokenRunner */
-    AIO_HELPER_SET_UP_WORKER, /* what a new worker runs first */
-    AIO_HELPER_RELEASE_ALL,   /* and one that ends, if it has to linger */
+    AIO_HELPER_DESCRIBE,        /* a callable -> how a worker finds it, and if it is async */
+    AIO_HELPER_RESOLVE,         /* the way back, in a worker */
+    AIO_HELPER_DUMPS,           /* an object and a Parcel -> pickle */
+    AIO_HELPER_LOADS,           /* the way back */
+    AIO_HELPER_PACK_FAILURE,    /* an exception -> plain values */
+    AIO_HELPER_REBUILD,         /* the way back */
+    AIO_HELPER_BROKEN,          /* the failure of a worker's start -> BrokenRunner */
+    AIO_HELPER_SET_UP_WORKER,   /* what a new worker runs first */
+    AIO_HELPER_RELEASE_ALL,     /* and one that ends, if it has to linger */
+    AIO_HELPER_LEFT_THREADS,    /* what it knows of threads that are left running */
+    AIO_HELPER_CALL_IN_CONTEXT, /* calls with context variables */
+    AIO_HELPER_ENTER_CONTEXT,   /* the same, for coroutines */
+    AIO_HELPER_RUN_LOOP,        /* what its loop's thread runs */
+    AIO_HELPER_CANCELLED_ERROR,
     AIO_HELPER_RUNNER_ERROR,
     AIO_HELPER_NOT_SHAREABLE_ERROR,
     AIO_HELPER_GET_RUNNING_LOOP,
@@ -34,6 +41,7 @@ typedef enum AioHelper {
     AIO_HELPER_SHORT_REPR,
     AIO_HELPER_MAIN_THREAD,
     AIO_HELPER_INVALID_STATE_ERROR,
+    AIO_HELPER_SLEEP,
     AIO_HELPER_QUEUE, /* the package's class, which adds what coroutines need */
     AIO_HELPER_QUEUE_EMPTY,
     AIO_HELPER_QUEUE_FULL,
@@ -64,10 +72,14 @@ typedef struct AioState {
     PyObject *str_call_soon;
     PyObject *str_raw;
 
-    struct AioHome *home;           /* a reference; see home.h */
-    unsigned long worker_thread_id; /* of the thread that runs tasks here; 0: not a worker */
-    PyObject *queue_bridges;        /* dict: address of a loop -> weak reference to its bridge */
-    PyObject *shared_copies;        /* dict: id -> value, of what is shared; and as a list */
+    struct AioHome *home;                /* a reference; see home.h */
+    struct AioWorker *worker;            /* whose interpreter this is, borrowed; NULL: nobody's */
+    unsigned long worker_thread_id;      /* of the thread that runs tasks here; 0: not a worker */
+    unsigned long loop_thread_id;        /* of the thread that runs its coroutines; 0: none */
+    PyObject *loop_interruption;         /* borrowed: what was sent to that thread last */
+    struct AioLeftThreads *left_threads; /* on the stack of a worker that waits for them */
+    PyObject *queue_bridges; /* dict: address of a loop -> weak reference to its bridge */
+    PyObject *shared_copies; /* dict: id -> value, of what is shared; and as a list */
     AioList shared_list;
 
     /* The pools that this interpreter started and whose threads may still be

@@ -3,12 +3,17 @@
 
 #include <stdlib.h>
 
+#include "core/clock.h"
+#include "coroutines.h"
+#include "expiry.h"
 #include "failure.h"
+#include "interrupt.h"
 #include "pool.h"
 #include "prefetch.h"
+#include "workers.h"
 
 AioTask *
-aio_task_new(AioPool *pool, const AioFunction *function)
+aio_task_new(AioPool *pool, const AioFunction *function, bool is_coroutine)
 {
     AioTask *task = malloc(sizeof *task);
     if (task == NULL) {
@@ -17,10 +22,16 @@ aio_task_new(AioPool *pool, const AioFunction *function)
     }
     aio_mail_init(&task->mail);
     aio_task_node_init(&task->queue_node);
+    aio_list_node_init(&task->loop_link);
+    task->is_taken = false;
+    task->loop = NULL;
+    task->is_coroutine = is_coroutine;
     task->pool = aio_pool_acquire(pool);
     task->function = function;
+    task->has_context = false;
     task->status = AIO_TASK_CANCELLED;
     atomic_init(&task->abandoned, false);
+    task->expiry = NULL;
     task->lent = (AioHeld){0};
     task->prefetch = NULL;
     aio_list_node_init(&task->copy_link);
@@ -37,6 +48,9 @@ aio_task_free(AioTask *task)
     }
     aio_message_clear(&task->message);
     aio_held_clear(&task->lent);
+    if (task->expiry != NULL && !aio_pool_is_forked(task->pool)) {
+        aio_expiry_release(task->expiry);
+    }
     aio_pool_release(task->pool);
     free(task);
 }
@@ -131,11 +145,29 @@ aio_task_deliver(AioState *state, AioTask *task)
     aio_task_free(task);
 }
 
+/* Once its result is being copied it is in the queue, like any other. */
+static bool
+is_with_coroutines(AioTask *task)
+{
+    return task->is_coroutine && task->prefetch == NULL;
+}
+
+bool
+aio_task_take_back(AioTask *task)
+{
+    return is_with_coroutines(task) ? aio_coroutines_remove(task)
+                                    : aio_taskqueue_remove(&task->pool->queue, &task->queue_node);
+}
+
 void
 aio_task_abandon(AioTask *task)
 {
     AioPool *pool = task->pool;
-    if (aio_taskqueue_remove(&pool->queue, &task->queue_node)) {
+    if (aio_pool_is_forked(pool)) { /* locks may be held for ever: its memory stays */
+        aio_mail_let_go(&task->mail);
+        return;
+    }
+    if (aio_task_take_back(task)) {
         aio_mail_abandon(&task->mail);
         aio_pool_acquire(pool);
         aio_task_free(task);
@@ -143,9 +175,20 @@ aio_task_abandon(AioTask *task)
         aio_pool_release(pool);
         return;
     }
-    atomic_store_explicit(&task->abandoned, true, memory_order_relaxed);
+    if (task->expiry != NULL) {
+        aio_expiry_disarm(task->expiry);
+    }
+    task->abandoned_at_ns = aio_clock_ns();
+    atomic_store_explicit(&task->abandoned, true, memory_order_release);
     aio_mail_let_go(&task->mail);
     /* `task` may belong to the mailbox by now, but nobody else frees it before
      * this thread's next drain. */
-    aio_pool_stop_abandoned(pool);
+    AioWorker *worker = NULL;
+    if (is_with_coroutines(task)) {
+        aio_coroutines_cancel(task);
+    }
+    else if ((worker = aio_workers_find(pool, task)) != NULL) {
+        aio_interrupt(worker);
+        aio_worker_release(worker);
+    }
 }

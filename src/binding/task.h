@@ -2,8 +2,8 @@
  *
  *     submit ──► QUEUED ──pop──► RUNNING ──post──► posted ──drain──► freed
  *                   │                │
- *                   │ cancel         │ cancel: the future is let go; the work
- *                   ▼                │ runs on, its result is dropped
+ *                   │ cancel         │ cancel: the future is let go, the work is
+ *                   ▼                │ interrupted, its outcome is dropped
  *                 freed              ▼
  *                               RUNNING, abandoned ──► posted ──► freed
  *
@@ -26,26 +26,40 @@
 #include "function.h"
 #include "message.h"
 
+struct AioExpiry;
+struct AioLoop;
 struct AioPool;
 
 typedef enum AioTaskStatus {
     AIO_TASK_RETURNED,  /* `message` is the result */
     AIO_TASK_RAISED,    /* `message` is a failure */
-    AIO_TASK_CANCELLED, /* stopped or never run, because the pool closes */
+    AIO_TASK_CANCELLED, /* stopped or never run */
     AIO_TASK_BROKEN,    /* never run: the pool's failure is the task's */
 } AioTaskStatus;
 
 typedef struct AioTask {
     AioMail mail; /* first: a task is a mail */
     AioTaskNode queue_node;
+    /* Where its function is a coroutine function, guarded by AioCoroutines.lock: the list in
+     * which it waits, whether it was taken from there, to be begun or to be ended (the link is
+     * the taker's then), and the loop that has it until it is posted. */
+    AioListNode loop_link;
+    bool is_taken;
+    struct AioLoop *loop;
+    bool is_coroutine;           /* constant */
     struct AioPool *pool;        /* a reference, owned by the task */
     const AioFunction *function; /* the pool's; NULL: the message carries a pickled callable */
+    bool has_context;            /* the message carries context variables */
     AioTaskStatus status;        /* written by the worker before it posts */
-    /* Nobody waits for it any more. Set by the owner, read by whoever decides
-     * to interrupt the work; a hint, so relaxed. */
+    /* Nobody waits for it any more, since then. Set by the owner, the time first (release);
+     * read by whoever decides to interrupt the work, or not to begin it. A worker that
+     * begins it either sees that, having taken its `running_lock` after the owner's search
+     * for the worker did; or else that search finds it. */
     _Atomic bool abandoned;
-    AioMessage message; /* the call; then, written by the worker, its outcome */
-    AioHeld lent;       /* what the call held, until the task is freed by its caller */
+    int64_t abandoned_at_ns;  /* by aio_clock_ns() */
+    struct AioExpiry *expiry; /* its time limits, owned; or NULL */
+    AioMessage message;       /* the call; then, written by the worker, its outcome */
+    AioHeld lent;             /* what the call held, until the task is freed by its caller */
     /* Where the result is large: see copier.h. */
     AioListNode copy_link;
     struct AioPrefetch *prefetch; /* NULL, or what is copied; owned */
@@ -64,7 +78,7 @@ aio_task_of_queue_node(AioTaskNode *node)
 }
 
 /* A task that is nobody's mail yet. Takes no reference but to the pool. */
-AioTask *aio_task_new(struct AioPool *pool, const AioFunction *function);
+AioTask *aio_task_new(struct AioPool *pool, const AioFunction *function, bool is_coroutine);
 
 /* Free a task whose future has been let go. Needs no GIL. */
 void aio_task_free(AioTask *task);
@@ -75,8 +89,11 @@ void aio_task_deliver(AioState *state, AioTask *task);
 /* Post a task that has ended, and count it as done. Takes the task. */
 void aio_task_complete(AioTask *task, AioTaskStatus status);
 
-/* Nobody waits for the task any more: take it back if it is still queued, and let go of
- * it if it is not. Owner only. */
+/* Take the task back, if nobody has begun it: true, and it is the caller's. Owner only. */
+bool aio_task_take_back(AioTask *task);
+
+/* Nobody waits for the task any more: take it back if it is still queued, and interrupt
+ * it if it runs. Owner only. */
 void aio_task_abandon(AioTask *task);
 
 #endif

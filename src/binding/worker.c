@@ -6,6 +6,8 @@
  *     ┌─► wait for a task (GIL released) ── closed and empty ──┐
  *     │     │                                                  │
  *     └── run it, post the outcome                             ▼
+ *                                        end threads that user code left, or linger for them
+ *                                                              ▼
  *                                              linger while others use its memory
  *                                                              ▼
  *                                              end the interpreter; thread ends
@@ -13,66 +15,100 @@
  * Lingering. A memoryview that was a result shows memory of this interpreter, which must
  * stay as long as that is used, even if the runner is closed meanwhile. Such a worker has
  * ended for everybody who waits for that; it sleeps until the last loan has come back,
- * or the program ends.
+ * or the program ends. So it does if user code left threads running that do not end, however
+ * they are asked to: for those even the program's end waits.
  *
  * The thread belongs to no interpreter but its own: it never has a thread state
  * of, nor waits for the GIL of, the interpreter that submits.
  *
- * Interrupting. A pool that is stopped must also stop `while True: pass`. The
- * public way is PyThreadState_SetAsyncExc(), which finds a thread only among
- * those of the interpreter it is called in. So a helper thread enters the
- * worker's interpreter with a thread state of its own, which waits for the
- * worker to give up its GIL, and sends the exception from there. Whether there
- * is still something to interrupt is looked up then, with the GIL held: so the
- * exception cannot be meant for one task and sent to the next. After each task
- * the worker takes back an exception that was sent and did not arrive in time.
+ * Interrupting is done by others (interrupt.c); which moments it may hit is said here,
+ * by begin_interruptible() and end_interruptible().
  */
 #include "worker.h"
 
+#include <stdlib.h>
+
 #include "blocked.h"
 #include "copier.h"
-#include "core/thread.h"
+#include "core/clock.h"
+#include "core/monitor.h"
+#include "expiry.h"
 #include "failure.h"
+#include "interrupt.h"
+#include "left_threads.h"
 #include "pool.h"
 #include "shared.h"
+#include "sleep.h"
+#include "workers.h"
 
-int
-aio_worker_init(AioWorker *worker, AioPool *pool)
+static void
+destroy(AioCounted *counted)
 {
-    *worker = (AioWorker){.pool = pool};
-    if (aio_consumer_init(&worker->consumer) < 0) {
-        return -1;
-    }
-    if (pthread_mutex_init(&worker->lock, NULL) != 0) {
-        aio_consumer_destroy(&worker->consumer);
-        return -1;
-    }
-    if (pthread_mutex_init(&worker->running_lock, NULL) != 0) {
-        pthread_mutex_destroy(&worker->lock);
-        aio_consumer_destroy(&worker->consumer);
-        return -1;
-    }
-    return 0;
-}
-
-void
-aio_worker_destroy(AioWorker *worker)
-{
+    AioWorker *worker = aio_container_of(counted, AioWorker, counted);
+    AioPool *pool = worker->pool;
+    aio_loop_destroy(&worker->loop);
     pthread_mutex_destroy(&worker->running_lock);
     pthread_mutex_destroy(&worker->lock);
     aio_consumer_destroy(&worker->consumer);
+    free(worker);
+    aio_pool_release(pool);
+}
+
+AioWorker *
+aio_worker_new(AioPool *pool, int index)
+{
+    AioWorker *worker = calloc(1, sizeof *worker);
+    if (worker == NULL || aio_consumer_init(&worker->consumer) < 0) {
+        free(worker);
+        return NULL;
+    }
+    /* With the system's mutexes on Linux and macOS these can't fail. */
+    if (pthread_mutex_init(&worker->lock, NULL) != 0 ||
+        pthread_mutex_init(&worker->running_lock, NULL) != 0 ||
+        aio_loop_init(&worker->loop, pool, &worker->consumer) < 0) {
+        aio_consumer_destroy(&worker->consumer);
+        free(worker);
+        return NULL;
+    }
+    aio_counted_init(&worker->counted, destroy);
+    aio_list_node_init(&worker->link);
+    aio_timer_init(&worker->grace, aio_interrupt_grace_is_over);
+    worker->pool = aio_pool_acquire(pool);
+    worker->index = index;
+    worker->tasks_left = pool->tasks_per_worker;
+    return worker;
 }
 
 /* ---- what may be interrupted --------------------------------------------- */
 
-/* From here on user code may run, for `task` (NULL: the set-up). */
-static void
+bool
+aio_worker_wants_interruption(AioWorker *worker)
+{
+    AioTask *task = worker->current;
+    return (task != NULL && atomic_load_explicit(&task->abandoned, memory_order_relaxed)) ||
+           aio_pool_is_stopping(worker->pool);
+}
+
+bool
+aio_worker_runs(AioWorker *worker, const AioTask *task)
+{
+    pthread_mutex_lock(&worker->running_lock);
+    const bool runs = worker->current == task;
+    pthread_mutex_unlock(&worker->running_lock);
+    return runs;
+}
+
+/* From here on user code may run, for `task` (NULL: the set-up). False if it must not: who
+ * interrupts has come before, and found nothing here. */
+static bool
 begin_interruptible(AioWorker *worker, AioTask *task)
 {
     pthread_mutex_lock(&worker->running_lock);
     worker->current = task;
-    worker->interruptible = true;
+    const bool may_run = !aio_worker_wants_interruption(worker);
+    worker->interruptible = may_run;
     pthread_mutex_unlock(&worker->running_lock);
+    return may_run;
 }
 
 /* No user code runs any more; true if it was interrupted. */
@@ -83,67 +119,69 @@ end_interruptible(AioWorker *worker)
     const bool interrupted = worker->interrupted;
     worker->interruptible = false;
     worker->interrupted = false;
+    worker->insist = false;
+    worker->pause_ns = 0;
     worker->current = NULL;
     pthread_mutex_unlock(&worker->running_lock);
     if (interrupted) {
         /* Take back an exception that has not been raised yet. */
         PyThreadState_SetAsyncExc(worker->thread_id, NULL);
-        aio_blocked_end_task(worker->home);
+        aio_blocked_end_work(worker->home, AIO_BLOCKED_TASK);
     }
     return interrupted;
 }
 
-/* `running_lock` must be held. */
-static bool
-current_is_abandoned(AioWorker *worker)
+PyObject *
+aio_worker_describe(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    return worker->current != NULL &&
-           atomic_load_explicit(&worker->current->abandoned, memory_order_relaxed);
-}
-
-bool
-aio_worker_runs_abandoned(AioWorker *worker)
-{
-    pthread_mutex_lock(&worker->running_lock);
-    const bool abandoned = current_is_abandoned(worker);
-    pthread_mutex_unlock(&worker->running_lock);
-    return abandoned;
-}
-
-void
-aio_worker_interrupt(AioWorker *worker, bool only_abandoned)
-{
-    pthread_mutex_lock(&worker->lock);
-    if (worker->interpreter != NULL) {
-        PyThreadState *tstate = PyThreadState_New(worker->interpreter);
-        if (tstate != NULL) {
-            PyEval_RestoreThread(tstate);
-            pthread_mutex_lock(&worker->running_lock);
-            if (worker->interruptible && (!only_abandoned || current_is_abandoned(worker))) {
-                worker->interrupted = true;
-                PyThreadState_SetAsyncExc(worker->thread_id, worker->interrupted_type);
-                aio_blocked_interrupt_task(worker->home);
-            }
-            pthread_mutex_unlock(&worker->running_lock);
-            PyThreadState_Clear(tstate);
-            PyThreadState_DeleteCurrent();
-        }
+    AioWorker *worker = aio_state_of_module(module)->worker;
+    if (worker == NULL) {
+        Py_RETURN_NONE;
     }
-    pthread_mutex_unlock(&worker->lock);
+    return Py_BuildValue("(is)", worker->index, worker->pool->name);
+}
+
+PyObject *
+aio_worker_should_stop(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    AioWorker *worker = aio_state_of_module(module)->worker;
+    if (worker == NULL) {
+        Py_RETURN_FALSE;
+    }
+    bool should_stop;
+    if (!aio_loop_should_stop(&worker->loop, &should_stop)) { /* not its thread */
+        pthread_mutex_lock(&worker->running_lock);
+        should_stop = aio_worker_wants_interruption(worker);
+        pthread_mutex_unlock(&worker->running_lock);
+    }
+    return PyBool_FromLong(should_stop);
 }
 
 /* ---- a task -------------------------------------------------------------- */
+
+/* Call it; with `context`, in a context of its own in which those variables are set. */
+static PyObject *
+call_in(AioState *state, PyObject *context, PyObject *callable, PyObject *args, PyObject *kwargs)
+{
+    if (context == NULL) {
+        return PyObject_Call(callable, args, kwargs);
+    }
+    PyObject *helper = aio_helper(state, AIO_HELPER_CALL_IN_CONTEXT);
+    return helper == NULL ? NULL
+                          : PyObject_CallFunctionObjArgs(helper, context, callable, args,
+                                                         kwargs == NULL ? Py_None : kwargs, NULL);
+}
 
 /* The call's outcome goes into the task's message. */
 static AioTaskStatus
 call(AioWorker *worker, AioTask *task)
 {
     AioState *state = worker->state;
-    PyObject *callable = NULL, *args = NULL, *kwargs = NULL, *result = NULL;
+    PyObject *context = NULL, *callable = NULL, *args = NULL, *kwargs = NULL, *result = NULL;
     AioTaskStatus status = AIO_TASK_RAISED;
 
-    if (aio_message_decode_call(state, &task->message, task->function == NULL, &callable, &args,
-                                &kwargs) < 0) {
+    if (aio_message_decode_call(state, &task->message, task->has_context ? &context : NULL,
+                                task->function == NULL ? &callable : NULL, &args, &kwargs) < 0) {
         goto done;
     }
     if (callable == NULL) {
@@ -153,7 +191,7 @@ call(AioWorker *worker, AioTask *task)
         }
         Py_INCREF(callable);
     }
-    result = PyObject_Call(callable, args, kwargs);
+    result = call_in(state, context, callable, args, kwargs);
     if (result == NULL) {
         goto done;
     }
@@ -167,7 +205,7 @@ done:
         if (task->lent.count == 0) {
             aio_message_clear_bytes(&task->message, &task->lent); /* as above */
         }
-        if (PyErr_ExceptionMatches(worker->interrupted_type)) {
+        if (worker->interrupted && PyErr_ExceptionMatches(worker->interrupted_type)) {
             PyErr_Clear();
             aio_message_clear(&task->message);
             status = AIO_TASK_CANCELLED;
@@ -180,6 +218,7 @@ done:
     Py_XDECREF(kwargs);
     Py_XDECREF(args);
     Py_XDECREF(callable);
+    Py_XDECREF(context);
     return status;
 }
 
@@ -192,34 +231,68 @@ run_task(AioWorker *worker, AioTask *task)
         PyEval_RestoreThread(tstate);
         return;
     }
-    begin_interruptible(worker, task);
-    AioTaskStatus status = call(worker, task);
+    if (worker->tasks_left > 0 && (worker->tasks_left > 1 || aio_workers_renew(worker))) {
+        worker->tasks_left--;
+    }
+    AioTaskStatus status = AIO_TASK_CANCELLED;
+    if (begin_interruptible(worker, task)) {
+        if (task->expiry != NULL) {
+            aio_expiry_start(task->expiry);
+        }
+        status = call(worker, task);
+    }
     end_interruptible(worker);
+    const unsigned long count = atomic_load_explicit(&worker->task_count, memory_order_relaxed);
+    atomic_store_explicit(&worker->task_count, count + 1, memory_order_relaxed);
     aio_task_complete(task, status);
+}
+
+/* As aio_taskqueue_pop(), with the GIL released; for so long (negative: for ever). */
+static AioPopResult
+wait_for_task(AioWorker *worker, int64_t patience_ns, AioTaskNode **node)
+{
+    AioPool *pool = worker->pool;
+    /* Other threads of this interpreter run while we wait. */
+    PyThreadState *tstate = PyEval_SaveThread();
+    const int64_t until = patience_ns < 0 ? AIO_NEVER : aio_clock_ns() + patience_ns;
+    const AioPopResult result = aio_taskqueue_pop(&pool->queue, &worker->consumer, until, node);
+    PyEval_RestoreThread(tstate);
+    return result;
 }
 
 static void
 run_tasks(AioWorker *worker)
 {
     AioTaskQueue *queue = &worker->pool->queue;
+    int64_t patience_ns = worker->pool->idle_ns;
     for (;;) {
-        AioTaskNode *node = aio_taskqueue_try_pop(queue);
+        AioTaskNode *node = aio_taskqueue_try_pop(queue, &worker->consumer);
         if (node == NULL) {
-            /* Other threads of this interpreter run while we wait. */
-            PyThreadState *tstate = PyEval_SaveThread();
-            const AioPopResult result = aio_taskqueue_pop(queue, &worker->consumer, &node);
-            PyEval_RestoreThread(tstate);
-            if (result == AIO_POP_CLOSED) {
-                return;
-            }
-            if (result == AIO_POP_NUDGED) {
+            switch (wait_for_task(worker, patience_ns, &node)) {
+            case AIO_POP_TASK:
+                break;
+            case AIO_POP_NUDGED:
                 aio_home_settle(worker->home);
                 continue;
+            case AIO_POP_TIMED_OUT:
+                switch (aio_workers_retire_idle(worker)) {
+                case AIO_IDLE_RETIRED:
+                    return;
+                case AIO_IDLE_STAYS:
+                    patience_ns = AIO_NEVER;
+                    continue;
+                case AIO_IDLE_WANTED:
+                    continue;
+                }
+            case AIO_POP_DISMISSED:
+            case AIO_POP_CLOSED:
+                return;
             }
         }
         /* What was given back before the task was submitted is let go before it runs. */
         aio_home_settle(worker->home);
         run_task(worker, aio_task_of_queue_node(node));
+        patience_ns = worker->pool->idle_ns;
     }
 }
 
@@ -250,27 +323,51 @@ release_all(AioState *state)
     Py_XDECREF(result);
 }
 
+/* How long threads that user code left running may take to end by themselves; where the pool
+ * is being stopped, just long enough for those that wait for work in an executor. */
+static const int64_t PATIENCE_NS = 1000 * 1000 * 1000;
+static const int64_t PATIENCE_IN_A_HURRY_NS = 50 * 1000 * 1000;
+
+/* End the threads that user code left running: wait for them, interrupt them, wait again.
+ * While they may end by themselves, whoever stops the pool can interrupt the wait. The GIL
+ * is held. What is left of them is in `left`, to be cleared by the caller. */
+static void
+end_threads(AioWorker *worker, AioLeftThreads *left)
+{
+    const bool is_in_a_hurry = aio_pool_is_stopping(worker->pool);
+    aio_blocked_end_all(worker->home);
+    aio_left_threads_find(left, worker->module, is_in_a_hurry);
+    if (left->object == NULL) {
+        return;
+    }
+    (void)begin_interruptible(worker, NULL); /* if it is stopped, that may be in a hurry */
+    aio_left_threads_await(left, is_in_a_hurry ? PATIENCE_IN_A_HURRY_NS : PATIENCE_NS, true);
+    end_interruptible(worker);
+    if (!left->ended) {
+        aio_left_threads_interrupt(left);
+        aio_left_threads_await(left, worker->pool->grace_ns, false);
+        aio_left_threads_warn(left, aio_pool_is_stopping(worker->pool));
+    }
+}
+
 /* Sleep, with the GIL released, while others use memory of this interpreter; the GIL is
- * held. Returns whether it had to. */
-static bool
+ * held. */
+static void
 linger(AioWorker *worker)
 {
     AioPool *pool = worker->pool;
     AioHome *home = worker->home;
 
     if (!is_in_use(home)) {
-        return false;
+        return;
     }
     /* Two workers that look at each other's memory must not linger for each other. */
     release_all(worker->state);
     if (!is_in_use(home)) {
-        return false;
+        return;
     }
-    /* Before the others, so that who waits for those finds it. */
-    aio_pending_add(&pool->lingering);
     PyThreadState *tstate = PyEval_SaveThread();
-    aio_pending_done(&pool->live_workers);
-    aio_pending_done(&pool->threads);
+    aio_workers_detach(worker);
     while (!atomic_load(&pool->evicting)) {
         aio_taskqueue_await_nudge(&pool->queue, &worker->consumer);
         PyEval_RestoreThread(tstate);
@@ -281,7 +378,6 @@ linger(AioWorker *worker)
         }
     }
     PyEval_RestoreThread(tstate);
-    return true;
 }
 
 /* ---- the interpreter ----------------------------------------------------- */
@@ -304,21 +400,24 @@ set_up(AioWorker *worker)
     if (module == NULL) {
         goto done;
     }
+    worker->module = Py_NewRef(module);
     worker->state = aio_state_of_module(module);
     worker->interrupted_type = worker->state->interrupted;
     worker->thread_id = PyThread_get_thread_ident();
     worker->state->worker_thread_id = worker->thread_id;
+    worker->state->worker = worker;
     worker->home = worker->state->home;
     aio_counted_acquire(&worker->home->counted);
     worker->listener.ring = ring_worker;
     aio_home_listen(worker->home, &worker->listener);
     function = aio_helper(worker->state, AIO_HELPER_SET_UP_WORKER);
-    if (function == NULL) {
+    if (function == NULL || aio_sleep_install(module) < 0) {
         goto done;
     }
-    begin_interruptible(worker, NULL);
-    setup = aio_message_decode_value(worker->state, &pool->setup);
-    if (setup != NULL) {
+    if (!begin_interruptible(worker, NULL)) {
+        PyErr_SetNone(worker->interrupted_type);
+    }
+    else if ((setup = aio_message_decode_value(worker->state, &pool->setup)) != NULL) {
         none = PyObject_CallObject(function, setup);
     }
     end_interruptible(worker);
@@ -341,26 +440,47 @@ publish_interpreter(AioWorker *worker, PyInterpreterState *interpreter)
 }
 
 /* The interpreter's last moments: nothing of it is used by others, or they must do
- * without. The GIL is held. Returns whether it lingered. */
-static bool
-leave(AioWorker *worker)
+ * without. The GIL is held. */
+static void
+leave(AioWorker *worker, AioLeftThreads *left)
 {
     AioHome *home = worker->home;
 
     aio_function_cache_clear(&worker->functions);
     if (home == NULL) { /* our module could not be imported */
-        return false;
+        return;
     }
-    aio_blocked_end_all(home);
+    if (left->object != NULL && !left->ended) {
+        aio_workers_detach(worker);
+        aio_left_threads_await(left, -1, false);
+    }
+    aio_left_threads_clear(left);
     aio_shared_forget_all(worker->state);
-    const bool has_lingered = linger(worker);
+    linger(worker);
     /* What the interpreter's own end gives back is settled when the module goes. */
     aio_home_unlisten(home, &worker->listener);
-    return has_lingered;
+    Py_CLEAR(worker->module);
 }
 
-/* The worker's life inside its interpreter, whose GIL is held. Returns as leave(). */
-static bool
+/* Its set-up has failed, with an exception set, which breaks the pool; or it has been
+ * interrupted, because that is being stopped. */
+static void
+break_pool(AioWorker *worker)
+{
+    AioMessage failure;
+    aio_message_init(&failure);
+    if (worker->interrupted_type != NULL && aio_pool_is_stopping(worker->pool) &&
+        PyErr_ExceptionMatches(worker->interrupted_type)) {
+        PyErr_Clear();
+    }
+    else {
+        aio_failure_encode(worker->state, &failure);
+    }
+    aio_pool_break(worker->pool, &failure);
+}
+
+/* The worker's life inside its interpreter, whose GIL is held. */
+static void
 live(AioWorker *worker, PyThreadState *tstate)
 {
     PyEval_SaveThread();
@@ -368,24 +488,24 @@ live(AioWorker *worker, PyThreadState *tstate)
     PyEval_RestoreThread(tstate);
 
     if (set_up(worker) == 0) {
+        aio_loop_open(&worker->loop, worker->state);
+        aio_workers_ready(worker);
         run_tasks(worker);
     }
     else {
-        AioMessage failure;
-        aio_message_init(&failure);
-        if (worker->interrupted_type != NULL && PyErr_ExceptionMatches(worker->interrupted_type)) {
-            PyErr_Clear();
-        }
-        else {
-            aio_failure_encode(worker->state, &failure);
-        }
-        aio_pool_break(worker->pool, &failure);
+        break_pool(worker);
+    }
+    aio_loop_leave(&worker->loop);
+    AioLeftThreads left = {NULL};
+    if (worker->home != NULL) {
+        end_threads(worker, &left);
     }
 
     PyEval_SaveThread();
+    aio_workers_leave(worker);
     publish_interpreter(worker, NULL);
     PyEval_RestoreThread(tstate);
-    return leave(worker);
+    leave(worker, &left);
 }
 
 static PyStatus
@@ -407,9 +527,8 @@ void
 aio_worker_main(void *argument)
 {
     AioWorker *worker = argument;
-    AioPool *pool = worker->pool;
+    AioPool *pool = aio_pool_acquire(worker->pool);
     PyThreadState *tstate = NULL;
-    bool has_lingered = false;
 
     PyStatus status = new_interpreter(&tstate);
     if (PyStatus_Exception(status)) {
@@ -419,21 +538,18 @@ aio_worker_main(void *argument)
             &failure, "RuntimeError",
             status.err_msg == NULL ? "the interpreter could not be created" : status.err_msg);
         aio_pool_break(pool, &failure);
+        aio_workers_leave(worker);
     }
     else {
-        has_lingered = live(worker, tstate);
+        live(worker, tstate);
         Py_EndInterpreter(tstate);
         if (worker->home != NULL) {
             aio_home_abandon(worker->home);
             aio_home_release(worker->home);
         }
     }
-    if (has_lingered) {
-        aio_pending_done(&pool->lingering);
-    }
-    else {
-        aio_pending_done(&pool->live_workers);
-        aio_pending_done(&pool->threads);
-    }
+    aio_monitor_retire(&worker->grace);
+    aio_workers_ended(worker);
+    aio_worker_release(worker); /* the thread's */
     aio_pool_release(pool);
 }

@@ -6,55 +6,88 @@
 #include <pthread.h>
 
 #include "core/taskqueue.h"
+#include "core/timers.h"
+#include "counted.h"
 #include "function.h"
 #include "home.h"
+#include "loop.h"
 #include "task.h"
 
 struct AioPool;
 
 typedef struct AioWorker {
-    struct AioPool *pool; /* borrowed: the worker is part of it */
+    AioCounted counted;   /* by the pool's list of workers, and by who interrupts it */
+    struct AioPool *pool; /* a reference */
     AioConsumer consumer;
+    int index; /* the smallest number that no other worker had when this one began; constant */
+
+    /* Guarded by the lock of the pool's workers (workers.h): */
+    AioListNode link;
+    unsigned generation; /* of the pool's, when it began */
+    bool is_ready;       /* its set-up is done */
+    bool is_serving;     /* it takes tasks, or will once it is ready */
+    bool is_stuck;       /* it could not be stopped in time */
+    bool is_detached;    /* the end of the pool does not wait for it: see workers.c */
+    bool is_told_to_stop;
 
     /* Guards `interpreter`. Held by an interrupter for as long as it is inside
      * the worker's interpreter; the worker takes it, without its GIL, before it
      * ends the interpreter. Comes before the worker's GIL in the lock order. */
     pthread_mutex_t lock;
     PyInterpreterState *interpreter; /* NULL while there is none to enter */
-    /* An interrupter is at work on this worker, one is enough. Exchanged by
-     * whoever wants to start one; only this flag itself matters. */
-    _Atomic bool has_interrupter;
 
     /* Guarded by the worker's GIL; on a free-threaded build by `running_lock`,
      * which is taken on every build: it is uncontended where the GIL does it. */
     pthread_mutex_t running_lock;
     bool interruptible; /* user code may be running */
     bool interrupted;   /* an exception was sent and may not have arrived yet */
+    bool insist;        /* the grace period is over: send another one */
+    int64_t pause_ns;   /* until the next one after that */
     AioTask *current;   /* the task that runs, NULL in the set-up */
     unsigned long thread_id;
     PyObject *interrupted_type; /* borrowed from the worker's module state */
     AioHome *home;              /* its interpreter's; a reference */
 
+    /* How many interruptions have been asked for and not been seen to: who makes it
+     * one starts the interrupter. Sequentially consistent. */
+    _Atomic long interruptions;
+    AioTimer grace; /* runs out for what was interrupted: see interrupt.c */
+
     AioListener listener; /* of its home: nudges it */
+    AioLoop loop;         /* for coroutines; see there what guards what */
+
+    /* Tasks that it has run. Written by its thread alone; relaxed, for statistics. */
+    _Atomic unsigned long task_count;
 
     /* The worker's thread only. */
-    AioState *state;
+    PyObject *module; /* owned while the interpreter lives: user code may empty sys.modules */
+    AioState *state;  /* the module's */
     AioFunctionCache functions;
+    int tasks_left; /* until it is renewed; negative: no limit */
 } AioWorker;
 
-int aio_worker_init(AioWorker *worker, struct AioPool *pool);
-void aio_worker_destroy(AioWorker *worker);
+/* A new worker, not started, with one reference; NULL where memory is short. */
+AioWorker *aio_worker_new(struct AioPool *pool, int index);
 
-/* A worker's thread, from start to end; takes over one reference to the pool
- * and one count in its `live_workers` and `threads`. */
+static inline void
+aio_worker_release(AioWorker *worker)
+{
+    aio_counted_release(&worker->counted);
+}
+
+/* A worker's thread, from start to end. */
 void aio_worker_main(void *worker);
 
-/* True while it runs a task that nobody waits for any more. Any thread. */
-bool aio_worker_runs_abandoned(AioWorker *worker);
+/* Whether what it runs is to be interrupted: nobody waits for it any more, or the pool
+ * is being stopped. `running_lock` must be held. */
+bool aio_worker_wants_interruption(AioWorker *worker);
 
-/* Raise an exception in what the worker runs: in any case, or only if nobody
- * waits for it any more. Called without a GIL; waits for the worker's GIL, up to
- * the switch interval, or as long as a C function keeps it. */
-void aio_worker_interrupt(AioWorker *worker, bool only_abandoned);
+/* Whether it runs that task, which it may not have been its to run ever. Any thread; the
+ * task is compared, not touched. */
+bool aio_worker_runs(AioWorker *worker, const AioTask *task);
+
+/* aiointerpreters._core.worker() and .should_stop() */
+PyObject *aio_worker_describe(PyObject *module, PyObject *ignored);
+PyObject *aio_worker_should_stop(PyObject *module, PyObject *ignored);
 
 #endif

@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <time.h>
 
+/* As a deadline: there is none. (Any negative number will do.) */
+enum { AIO_NEVER = -1 };
+
 static inline int64_t
 aio_clock_ns(void)
 {

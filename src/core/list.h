@@ -77,6 +77,16 @@ aio_list_unlink(AioListNode *node)
     aio_list_node_init(node);
 }
 
+/* Behind a node that is in a list, or behind its head: as the first. */
+static inline void
+aio_list_insert_after(AioListNode *before, AioListNode *node)
+{
+    node->prev = before;
+    node->next = before->next;
+    node->next->prev = node;
+    before->next = node;
+}
+
 /* Unlink and return the first node, or NULL from an empty list. */
 static inline AioListNode *
 aio_list_pop_first(AioList *list)

@@ -5,10 +5,24 @@
  * task was linked. Under the lock:
  *   - a spinner leaves its spin only by taking the lock and looking;
  *   - a woken consumer takes the lock and looks;
- *   - a busy consumer takes the lock and looks when its task ends.
- * push() wakes another consumer unless there are at least as many spinning and
- * waking consumers as queued tasks, and they take one task each. Where the idle
- * list is empty all consumers are busy, spinning or waking, so they will look.
+ *   - a busy consumer takes the lock and looks when its task ends, unless it is dismissed.
+ * What holds whenever the lock is free:
+ *
+ *     if a consumer is idle, there are at most as many queued tasks as spinning and
+ *     waking consumers, and these take one task each.
+ *
+ * A consumer falls idle only where it finds no task at all, under the same lock. push()
+ * takes one off the idle list, which then is waking, if the tasks became too many. Who
+ * spun or was waking and has taken the lock is counted no more, but has taken one task, if
+ * there was any. All others can only make tasks fewer, or idle consumers.
+ *
+ * A consumer that is dismissed while it is busy leaves no gap: a task that counted on
+ * nobody but busy consumers was pushed, or has stayed, while none was idle; then none will
+ * be before that task is popped. If it is dismissed while it spins or is waking, it is
+ * counted on no more from that moment, and whoever dismisses it wakes another in its place,
+ * if there is an idle one. Where there is none, nobody is free until somebody comes and pops:
+ * dismiss() and push() tell. One that comes need not be known before it pops, for the same
+ * reasons.
  *
  * A nudged consumer is busy: it sees to what it was nudged for, for as long as that
  * takes, before it pops again. So one that a nudge takes off the idle list is not
@@ -18,6 +32,12 @@
  * stays counted, as it looks for a task before it looks for the nudge; once it has
  * taken the lock it is counted no more, whatever it returns. One that awaits a nudge
  * is busy, too.
+ *
+ * A consumer whose time is over takes itself off the idle list, and from then on is busy,
+ * until it pops again. It may be too late for that: a push, nudge or close has chosen it
+ * already, and unparks it, or is just about to. Then it waits for that (the parker must
+ * not hold a token when it parks next, or is destroyed), and looks as any woken one does.
+ * Only if it finds nothing, and would park again, its time is over.
  *
  * No nudge is lost: the flag is set under the lock. A consumer parks only if it found
  * the flag not set, and it can be seen under the same lock that it is going to.
@@ -36,6 +56,7 @@ int
 aio_taskqueue_init(AioTaskQueue *queue, int64_t spin_ns)
 {
     aio_list_init(&queue->tasks);
+    aio_heap_init(&queue->prioritised);
     aio_list_init(&queue->idle);
     queue->waking = 0;
     queue->spinning = 0;
@@ -57,7 +78,9 @@ aio_consumer_init(AioConsumer *consumer)
 {
     aio_list_node_init(&consumer->idle_link);
     consumer->is_waking = false;
+    consumer->is_spinning = false;
     consumer->awaits_nudge = false;
+    consumer->is_dismissed = false;
     atomic_init(&consumer->nudged, false);
     return aio_parker_init(&consumer->parker);
 }
@@ -72,6 +95,8 @@ void
 aio_task_node_init(AioTaskNode *node)
 {
     aio_list_node_init(&node->link);
+    aio_heap_node_init(&node->heap_node);
+    node->priority = 0;
 }
 
 /* `lock` must be held: the length is only ever written under it. */
@@ -83,16 +108,37 @@ add_to_length(AioTaskQueue *queue, long change)
     return length;
 }
 
+/* The priority of tasks that must be taken next: nothing comes before it. */
+static const int64_t FIRST_OF_ALL = INT64_MIN;
+
+/* `lock` must be held, and both be not empty: whether the heap's first task is next, or the
+ * list's. */
+static bool
+is_heap_next(AioTaskQueue *queue)
+{
+    AioTaskNode *plain = aio_container_of(queue->tasks.head.next, AioTaskNode, link);
+    return aio_heap_first(&queue->prioritised)->key < plain->priority;
+}
+
 /* `lock` must be held. */
 static AioTaskNode *
 take_first(AioTaskQueue *queue)
 {
-    AioListNode *link = aio_list_pop_first(&queue->tasks);
-    if (link == NULL) {
-        return NULL;
+    AioTaskNode *first;
+    if (!aio_heap_is_empty(&queue->prioritised) &&
+        (aio_list_is_empty(&queue->tasks) || is_heap_next(queue))) {
+        AioHeapNode *heap_node = aio_heap_pop_first(&queue->prioritised);
+        first = aio_container_of(heap_node, AioTaskNode, heap_node);
+    }
+    else {
+        AioListNode *link = aio_list_pop_first(&queue->tasks);
+        if (link == NULL) {
+            return NULL;
+        }
+        first = aio_container_of(link, AioTaskNode, link);
     }
     add_to_length(queue, -1);
-    return aio_container_of(link, AioTaskNode, link);
+    return first;
 }
 
 /* `lock` must be held. The consumer to unpark after unlocking, or NULL. */
@@ -109,6 +155,16 @@ choose_idle(AioTaskQueue *queue)
     return consumer;
 }
 
+/* `lock` must be held: it spins or is waking no more. Harmless where it did not. */
+static void
+count_on_no_more(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    queue->waking -= consumer->is_waking;
+    queue->spinning -= consumer->is_spinning;
+    consumer->is_waking = false;
+    consumer->is_spinning = false;
+}
+
 /* `lock` must be held. */
 static void
 set_nudged(AioConsumer *consumer, bool nudged)
@@ -123,49 +179,68 @@ is_nudged(AioConsumer *consumer)
     return atomic_load_explicit(&consumer->nudged, memory_order_relaxed);
 }
 
-/* `lock` must be held, a task has just been linked. The consumer to unpark after
- * unlocking, or NULL. */
-static AioConsumer *
-cover(AioTaskQueue *queue)
+/* `lock` must be held: whether that many tasks are more than those who are awake and free
+ * will take. */
+static bool
+is_too_much(AioTaskQueue *queue, long length)
 {
-    return add_to_length(queue, 1) > queue->spinning + queue->waking ? choose_idle(queue) : NULL;
+    return length > queue->spinning + queue->waking;
 }
 
-bool
+/* `lock` must be held, a task has just been linked. `*to_wake` is the consumer to unpark
+ * after unlocking, or NULL. */
+static AioPushResult
+cover(AioTaskQueue *queue, AioConsumer **to_wake)
+{
+    if (!is_too_much(queue, add_to_length(queue, 1))) {
+        *to_wake = NULL;
+        return AIO_PUSH_COVERED;
+    }
+    *to_wake = choose_idle(queue);
+    return *to_wake != NULL ? AIO_PUSH_COVERED : AIO_PUSH_WAITS;
+}
+
+AioPushResult
 aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node)
 {
-    AioConsumer *to_wake = NULL;
+    AioConsumer *to_wake;
+    AioPushResult result;
 
     pthread_mutex_lock(&queue->lock);
     if (queue->closed) {
         pthread_mutex_unlock(&queue->lock);
-        return false;
+        return AIO_PUSH_CLOSED;
     }
-    aio_list_append(&queue->tasks, &node->link);
-    to_wake = cover(queue);
+    if (node->priority == 0) {
+        aio_list_append(&queue->tasks, &node->link);
+    }
+    else {
+        aio_heap_insert(&queue->prioritised, &node->heap_node, node->priority);
+    }
+    result = cover(queue, &to_wake);
     pthread_mutex_unlock(&queue->lock);
 
     /* Outside the lock, so that the woken one does not run into it. */
     if (to_wake != NULL) {
         aio_unpark(&to_wake->parker);
     }
-    return true;
+    return result;
 }
 
 bool
 aio_taskqueue_push_if_idle(AioTaskQueue *queue, AioTaskNode *node)
 {
-    AioConsumer *to_wake = NULL;
+    AioConsumer *to_wake;
 
     pthread_mutex_lock(&queue->lock);
-    const long length = atomic_load_explicit(&queue->length, memory_order_relaxed);
     if (queue->closed ||
-        (length >= queue->spinning + queue->waking && aio_list_is_empty(&queue->idle))) {
+        (is_too_much(queue, aio_taskqueue_length(queue) + 1) && aio_list_is_empty(&queue->idle))) {
         pthread_mutex_unlock(&queue->lock);
         return false;
     }
+    node->priority = FIRST_OF_ALL;
     aio_list_prepend(&queue->tasks, &node->link);
-    to_wake = cover(queue);
+    (void)cover(queue, &to_wake);
     pthread_mutex_unlock(&queue->lock);
     if (to_wake != NULL) {
         aio_unpark(&to_wake->parker);
@@ -174,19 +249,22 @@ aio_taskqueue_push_if_idle(AioTaskQueue *queue, AioTaskNode *node)
 }
 
 AioTaskNode *
-aio_taskqueue_try_pop(AioTaskQueue *queue)
+aio_taskqueue_try_pop(AioTaskQueue *queue, AioConsumer *consumer)
 {
     pthread_mutex_lock(&queue->lock);
-    AioTaskNode *node = take_first(queue);
+    AioTaskNode *node = consumer != NULL && consumer->is_dismissed ? NULL : take_first(queue);
     pthread_mutex_unlock(&queue->lock);
     return node;
 }
 
 /* Wait, for `spin_ns` at most, until there seems to be a task or a nudge. No lock held. */
 static void
-spin(AioTaskQueue *queue, AioConsumer *consumer)
+spin(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns)
 {
-    const int64_t until = aio_clock_ns() + queue->spin_ns;
+    int64_t until = aio_clock_ns() + queue->spin_ns;
+    if (deadline_ns >= 0 && deadline_ns < until) {
+        until = deadline_ns;
+    }
     do {
         for (int i = 0; i < SPINS_BETWEEN_CLOCK_READS; i++) {
             if (atomic_load_explicit(&queue->length, memory_order_relaxed) > 0 ||
@@ -200,60 +278,137 @@ spin(AioTaskQueue *queue, AioConsumer *consumer)
 
 /* `lock` must be held, and is released meanwhile. */
 static void
-wait_spinning(AioTaskQueue *queue, AioConsumer *consumer)
+wait_spinning(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns)
 {
+    consumer->is_spinning = true;
     queue->spinning++;
     pthread_mutex_unlock(&queue->lock);
-    spin(queue, consumer);
+    spin(queue, consumer, deadline_ns);
     pthread_mutex_lock(&queue->lock);
-    queue->spinning--;
+    count_on_no_more(queue, consumer);
 }
 
-/* `lock` must be held, and is released meanwhile. */
-static void
-wait_parked(AioTaskQueue *queue, AioConsumer *consumer)
+/* `lock` must be held, and is released meanwhile. Sleep until somebody takes the consumer
+ * off the idle list: false if nobody has by the deadline. */
+static bool
+wait_on_idle_list(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns)
 {
+    bool is_unparked = true;
+
     aio_list_append(&queue->idle, &consumer->idle_link);
+    pthread_mutex_unlock(&queue->lock);
+    if (deadline_ns < 0) {
+        aio_park(&consumer->parker);
+    }
+    else {
+        is_unparked = aio_park_until(&consumer->parker, deadline_ns);
+    }
+    pthread_mutex_lock(&queue->lock);
+    if (is_unparked) {
+        return true;
+    }
+    if (aio_list_is_linked(&consumer->idle_link)) {
+        aio_list_unlink(&consumer->idle_link);
+        return false;
+    }
+    /* Chosen at the last moment: the token is on its way. */
     pthread_mutex_unlock(&queue->lock);
     aio_park(&consumer->parker);
     pthread_mutex_lock(&queue->lock);
-    /* choose_idle() has taken it off the idle list, or else a nudge. */
-    if (consumer->is_waking) {
-        consumer->is_waking = false;
-        queue->waking--;
+    return true;
+}
+
+/* `lock` must be held, and is released meanwhile. False: the time is over. */
+static bool
+wait_parked(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns)
+{
+    if (!wait_on_idle_list(queue, consumer, deadline_ns)) {
+        return false;
     }
+    /* choose_idle() has taken it off the idle list, or else a nudge or its dismissal. */
+    count_on_no_more(queue, consumer);
+    return true;
 }
 
 AioPopResult
-aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer, AioTaskNode **node)
+aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns,
+                  AioTaskNode **node)
 {
-    bool has_spun = false;
-    AioTaskNode *first;
+    bool has_spun = false, is_in_time = true;
+    AioTaskNode *first = NULL;
     AioPopResult result;
 
     pthread_mutex_lock(&queue->lock);
-    while ((first = take_first(queue)) == NULL && !is_nudged(consumer) && !queue->closed) {
+    while (!consumer->is_dismissed && (first = take_first(queue)) == NULL && !is_nudged(consumer) &&
+           !queue->closed && is_in_time) {
         if (!has_spun && queue->spinning < queue->max_spinning) {
             has_spun = true;
-            wait_spinning(queue, consumer);
+            wait_spinning(queue, consumer, deadline_ns);
         }
         else {
-            wait_parked(queue, consumer);
+            is_in_time = wait_parked(queue, consumer, deadline_ns);
         }
     }
     if (first != NULL) {
         *node = first;
         result = AIO_POP_TASK;
     }
+    else if (consumer->is_dismissed) {
+        result = AIO_POP_DISMISSED;
+    }
     else if (is_nudged(consumer)) {
         set_nudged(consumer, false);
         result = AIO_POP_NUDGED;
     }
     else {
-        result = AIO_POP_CLOSED;
+        result = queue->closed ? AIO_POP_CLOSED : AIO_POP_TIMED_OUT;
     }
     pthread_mutex_unlock(&queue->lock);
     return result;
+}
+
+bool
+aio_taskqueue_dismiss(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    AioConsumer *to_wake = NULL;
+
+    pthread_mutex_lock(&queue->lock);
+    consumer->is_dismissed = true;
+    const bool is_parked = aio_list_is_linked(&consumer->idle_link);
+    aio_list_unlink(&consumer->idle_link);
+    count_on_no_more(queue, consumer);
+    if (is_too_much(queue, aio_taskqueue_length(queue))) {
+        to_wake = choose_idle(queue);
+    }
+    const bool waits = is_too_much(queue, aio_taskqueue_length(queue));
+    pthread_mutex_unlock(&queue->lock);
+    if (is_parked) {
+        aio_unpark(&consumer->parker);
+    }
+    if (to_wake != NULL) {
+        aio_unpark(&to_wake->parker);
+    }
+    return waits;
+}
+
+bool
+aio_taskqueue_dismiss_idle(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    pthread_mutex_lock(&queue->lock);
+    if (aio_taskqueue_length(queue) == 0) {
+        consumer->is_dismissed = true;
+    }
+    const bool is_dismissed = consumer->is_dismissed;
+    pthread_mutex_unlock(&queue->lock);
+    return is_dismissed;
+}
+
+void
+aio_taskqueue_readmit(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    pthread_mutex_lock(&queue->lock);
+    consumer->is_dismissed = false;
+    pthread_mutex_unlock(&queue->lock);
 }
 
 void
@@ -293,9 +448,11 @@ bool
 aio_taskqueue_remove(AioTaskQueue *queue, AioTaskNode *node)
 {
     pthread_mutex_lock(&queue->lock);
-    bool queued = aio_list_is_linked(&node->link);
+    bool queued = aio_list_is_linked(&node->link) || aio_heap_is_linked(&node->heap_node);
     if (queued) {
+        /* Both are harmless where it is not. */
         aio_list_unlink(&node->link);
+        aio_heap_remove(&queue->prioritised, &node->heap_node);
         add_to_length(queue, -1);
     }
     pthread_mutex_unlock(&queue->lock);

@@ -3,9 +3,12 @@
  *     submitter ──push──►  [ first … last ]  ──pop──►  worker
  *                           under one lock             spins a moment, then parks
  *
- * First in, first out. The lock is held for a few instructions only. What the
- * queue is careful with is waking: a sleeping worker costs 40 us to wake, and
- * the wake-up is a system call for the submitter. So
+ * Tasks of a lower priority value come first, and among equals it is first in, first
+ * out. Who uses no priorities pays nothing for them: tasks of priority 0 stand in a plain
+ * list, all others in a heap.
+ *
+ * The lock is held for a few instructions only. What the queue is careful with is waking: a
+ * sleeping worker costs 40 us to wake, and the wake-up is a system call for the submitter. So
  *   - a push wakes a worker only if no worker that is already awake is sure to
  *     look: the ones that spin, and the ones that were woken and have not come
  *     back for the lock yet, each take one task;
@@ -18,6 +21,8 @@
  * A worker may have other things to look after than tasks. Whoever has such a thing
  * for a particular worker puts it where that one looks, and nudges it: its wait ends.
  *
+ * Workers come and go. One that comes just pops; one that is to go is dismissed.
+ *
  * Nodes belong to the queue between push and pop or remove.
  */
 #ifndef AIO_CORE_TASKQUEUE_H
@@ -28,41 +33,50 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "clock.h"
+#include "heap.h"
 #include "list.h"
 #include "park.h"
 
 typedef struct AioTaskNode {
-    AioListNode link; /* guarded by the queue's lock; unlinked outside the queue */
+    /* Guarded by the queue's lock. In the queue one of both is linked, outside none. */
+    AioListNode link;
+    AioHeapNode heap_node;
+    /* Set by the submitter, before the push; meanwhile the queue's. */
+    int64_t priority;
 } AioTaskNode;
 
 /* A worker's place in the queue; belongs to the worker, outlives its last pop. */
 typedef struct AioConsumer {
     /* guarded by the queue's lock: */
-    AioListNode idle_link; /* linked while it is parked in pop */
+    AioListNode idle_link; /* linked while it is parked in pop, and not chosen or nudged */
     bool is_waking;        /* it is one of the queue's `waking` */
+    bool is_spinning;      /* it is one of the queue's `spinning` */
     bool awaits_nudge;     /* it is parked until it is nudged */
+    bool is_dismissed;     /* it takes no tasks any more */
     /* It was nudged, and has not returned for it yet. Written under the lock; read
      * without it, relaxed, by its owner's spin only, as a hint that taking the lock is
      * worth while: the lock then orders everything. */
     _Atomic bool nudged;
-    /* Unparked once per park, by whoever took the consumer off the idle list, or took
-     * its `awaits_nudge` back. */
+    /* Unparked once by whoever took the consumer off the idle list, or took its
+     * `awaits_nudge` back, and by nobody else. */
     AioParker parker;
 } AioConsumer;
 
 typedef struct AioTaskQueue {
     pthread_mutex_t lock;
     /* guarded by `lock`: */
-    AioList tasks;
-    AioList idle; /* parked consumers, the one that parked last at the end */
-    int waking;   /* consumers unparked for a task or the closing, that have not taken the
-                   * lock yet */
-    int spinning; /* consumers that spin */
+    AioList tasks;       /* those of priority 0, and before them those that were prepended */
+    AioHeap prioritised; /* all others, by their priority */
+    AioList idle;        /* parked consumers, the one that parked last at the end */
+    int waking;          /* consumers unparked for a task or the closing, that have not taken the
+                          * lock yet */
+    int spinning;        /* consumers that spin, and have not been dismissed since */
     int max_spinning;
     bool closed;
-    /* Tasks in the queue. Written under the lock; read without it, relaxed, by
-     * spinners only, as a hint that taking the lock is worth while: the lock
-     * then orders everything. */
+    /* Tasks in the queue. Written under the lock; read without it, relaxed, only as a
+     * hint: by spinners, that taking the lock is worth while, which then orders
+     * everything; and by aio_taskqueue_length(). */
     _Atomic long length;
     int64_t spin_ns; /* constant once initialised, guarded by nothing */
 } AioTaskQueue;
@@ -75,27 +89,55 @@ void aio_taskqueue_destroy(AioTaskQueue *queue);
 int aio_consumer_init(AioConsumer *consumer);
 void aio_consumer_destroy(AioConsumer *consumer);
 
+/* With priority 0. */
 void aio_task_node_init(AioTaskNode *node);
 
-/* Take `node`. False (and the caller keeps it) if the queue is closed. */
-bool aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node);
+typedef enum AioPushResult {
+    AIO_PUSH_CLOSED,  /* refused: the caller keeps it */
+    AIO_PUSH_COVERED, /* taken, and a consumer that is free will pop at once */
+    AIO_PUSH_WAITS,   /* taken, and every consumer, if there is any, has something else to
+                       * do first: whoever can add a consumer may want to now */
+} AioPushResult;
 
-/* As push, but at the front, and only if a consumer idles that has nothing to do yet: it
- * will take this one next. False (and the caller keeps it) if there is none. */
+/* Take `node`, unless the queue is closed. */
+AioPushResult aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node);
+
+/* As push, but before all others, whatever their priorities (its own is lost), and only if
+ * a consumer idles that has nothing to do yet: it will take this one next. False (and the
+ * caller keeps it) if there is none. */
 bool aio_taskqueue_push_if_idle(AioTaskQueue *queue, AioTaskNode *node);
 
-/* The next task, or NULL at once if there is none. */
-AioTaskNode *aio_taskqueue_try_pop(AioTaskQueue *queue);
+/* The next task, or NULL at once if there is none, or none for `consumer` (NULL: whoever). */
+AioTaskNode *aio_taskqueue_try_pop(AioTaskQueue *queue, AioConsumer *consumer);
 
 typedef enum AioPopResult {
+    AIO_POP_DISMISSED,
     AIO_POP_TASK,
     AIO_POP_NUDGED,
     AIO_POP_CLOSED, /* and empty */
+    AIO_POP_TIMED_OUT,
 } AioPopResult;
 
-/* Wait until there is a task, or `consumer` was nudged, or the queue is closed: which,
- * is asked in this order. `*node` is set only for TASK; NUDGED takes the nudge back. */
-AioPopResult aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer, AioTaskNode **node);
+/* Wait until `consumer` was dismissed, or there is a task, or it was nudged, or the queue is
+ * closed, or it is `deadline_ns` by aio_clock_ns() (negative: never): which, is asked in
+ * this order.
+ * `*node` is set only for TASK; NUDGED takes the nudge back. */
+AioPopResult aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns,
+                               AioTaskNode **node);
+
+/* `consumer` gets no task any more: its present wait or its next pop returns DISMISSED. What
+ * it has popped already stays its own. Any thread; as for nudge. True if tasks are queued
+ * that every other consumer, if there is any, has something else to do before: as WAITS.
+ *
+ * Whoever counts consumers, to decide whether one should be added, must count this one no
+ * more before it calls this: then a push that WAITS finds it gone from the count. */
+bool aio_taskqueue_dismiss(AioTaskQueue *queue, AioConsumer *consumer);
+
+/* As dismiss, for the consumer's own thread, unless there are tasks: then false. */
+bool aio_taskqueue_dismiss_idle(AioTaskQueue *queue, AioConsumer *consumer);
+
+/* Take back that it was dismissed, by its own thread. */
+void aio_taskqueue_readmit(AioTaskQueue *queue, AioConsumer *consumer);
 
 /* Let `consumer` return NUDGED from its present wait or its next one, without a task; if
  * there is a task after all, from the one after that. Until it has, more nudges change
@@ -113,5 +155,12 @@ bool aio_taskqueue_remove(AioTaskQueue *queue, AioTaskNode *node);
 /* Refuse pushes, and let the consumers go once it is empty. Idempotent. The queue
  * must be kept alive until this returns, even if all consumers have gone by then. */
 void aio_taskqueue_close(AioTaskQueue *queue);
+
+/* How many tasks are queued: a hint, as it may be another number by now. Any thread. */
+static inline long
+aio_taskqueue_length(AioTaskQueue *queue)
+{
+    return atomic_load_explicit(&queue->length, memory_order_relaxed);
+}
 
 #endif

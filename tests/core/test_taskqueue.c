@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "core/clock.h"
+#include "core/platform.h"
 
 static const int64_t MS = 1000 * 1000;
 static const int64_t LONG_NS = (int64_t)30 * 1000 * 1000 * 1000; /* below the watchdog's */
@@ -23,7 +24,7 @@ static AioTaskNode *
 pop_task(AioTaskQueue *queue, AioConsumer *consumer)
 {
     AioTaskNode *node = NULL;
-    const AioPopResult result = aio_taskqueue_pop(queue, consumer, &node);
+    const AioPopResult result = aio_taskqueue_pop(queue, consumer, AIO_NEVER, &node);
     CHECK(result == (node != NULL ? AIO_POP_TASK : AIO_POP_CLOSED));
     return node;
 }
@@ -41,12 +42,12 @@ tasks_are_popped_in_the_order_of_pushing(void)
     CHECK(aio_consumer_init(&consumer) == 0);
     for (int i = 0; i < TASKS; i++) {
         aio_task_node_init(&nodes[i]);
-        CHECK(aio_taskqueue_push(&queue, &nodes[i]));
+        CHECK(aio_taskqueue_push(&queue, &nodes[i]) != AIO_PUSH_CLOSED);
     }
     for (int i = 0; i < TASKS; i++) {
         /* The two ways of popping take from the same end. */
         AioTaskNode *node =
-            i % 2 == 0 ? pop_task(&queue, &consumer) : aio_taskqueue_try_pop(&queue);
+            i % 2 == 0 ? pop_task(&queue, &consumer) : aio_taskqueue_try_pop(&queue, NULL);
         CHECK(node == &nodes[i]);
     }
     aio_consumer_destroy(&consumer);
@@ -58,9 +59,9 @@ try_pop_from_an_empty_queue_returns_at_once(void)
 {
     AioTaskQueue queue;
     CHECK(aio_taskqueue_init(&queue, LONG_NS) == 0);
-    CHECK(aio_taskqueue_try_pop(&queue) == NULL);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == NULL);
     aio_taskqueue_close(&queue);
-    CHECK(aio_taskqueue_try_pop(&queue) == NULL);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == NULL);
     aio_taskqueue_destroy(&queue);
 }
 
@@ -75,20 +76,21 @@ remove_takes_out_a_queued_task_and_no_other(void)
     for (int i = 0; i < TASKS; i++) {
         aio_task_node_init(&nodes[i]);
         CHECK(!aio_taskqueue_remove(&queue, &nodes[i])); /* not pushed yet */
-        CHECK(aio_taskqueue_push(&queue, &nodes[i]));
+        CHECK(aio_taskqueue_push(&queue, &nodes[i]) != AIO_PUSH_CLOSED);
     }
     CHECK(aio_taskqueue_remove(&queue, &nodes[1]));
     CHECK(!aio_taskqueue_remove(&queue, &nodes[1]));
-    CHECK(aio_taskqueue_try_pop(&queue) == &nodes[0]);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[0]);
     CHECK(!aio_taskqueue_remove(&queue, &nodes[0]));
-    CHECK(aio_taskqueue_push(&queue, &nodes[1])); /* a removed one may come again */
+    CHECK(aio_taskqueue_push(&queue, &nodes[1]) !=
+          AIO_PUSH_CLOSED); /* a removed one may come again */
     aio_taskqueue_close(&queue);
-    CHECK(!aio_taskqueue_push(&queue, &refused));
+    CHECK(aio_taskqueue_push(&queue, &refused) == AIO_PUSH_CLOSED);
     CHECK(!aio_taskqueue_remove(&queue, &refused));
     CHECK(aio_taskqueue_remove(&queue, &nodes[3])); /* from a closed queue as well */
-    CHECK(aio_taskqueue_try_pop(&queue) == &nodes[2]);
-    CHECK(aio_taskqueue_try_pop(&queue) == &nodes[1]);
-    CHECK(aio_taskqueue_try_pop(&queue) == NULL);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[2]);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[1]);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == NULL);
     aio_taskqueue_destroy(&queue);
 }
 
@@ -102,18 +104,18 @@ a_closed_queue_refuses_pushes_and_is_still_emptied(void)
     CHECK(aio_consumer_init(&consumer) == 0);
     for (int i = 0; i < 2; i++) {
         aio_task_node_init(&nodes[i]);
-        CHECK(aio_taskqueue_push(&queue, &nodes[i]));
+        CHECK(aio_taskqueue_push(&queue, &nodes[i]) != AIO_PUSH_CLOSED);
     }
     aio_task_node_init(&late);
     aio_taskqueue_close(&queue);
-    CHECK(!aio_taskqueue_push(&queue, &late));
+    CHECK(aio_taskqueue_push(&queue, &late) == AIO_PUSH_CLOSED);
     CHECK(pop_task(&queue, &consumer) == &nodes[0]);
     aio_taskqueue_close(&queue);
     CHECK(pop_task(&queue, &consumer) == &nodes[1]);
     CHECK(pop_task(&queue, &consumer) == NULL);
     CHECK(pop_task(&queue, &consumer) == NULL);
     aio_taskqueue_close(&queue);
-    CHECK(!aio_taskqueue_push(&queue, &late));
+    CHECK(aio_taskqueue_push(&queue, &late) == AIO_PUSH_CLOSED);
     aio_consumer_destroy(&consumer);
     aio_taskqueue_destroy(&queue);
 }
@@ -122,7 +124,7 @@ static AioPopResult
 result_of_pop(AioTaskQueue *queue, AioConsumer *consumer)
 {
     AioTaskNode *node;
-    return aio_taskqueue_pop(queue, consumer, &node);
+    return aio_taskqueue_pop(queue, consumer, AIO_NEVER, &node);
 }
 
 static void
@@ -163,7 +165,7 @@ a_task_comes_before_a_nudge_and_that_before_the_closing(void)
     aio_taskqueue_nudge(&queue, &consumer);
     for (int i = 0; i < 2; i++) {
         aio_task_node_init(&nodes[i]);
-        CHECK(aio_taskqueue_push(&queue, &nodes[i]));
+        CHECK(aio_taskqueue_push(&queue, &nodes[i]) != AIO_PUSH_CLOSED);
     }
     aio_taskqueue_close(&queue);
     CHECK(pop_task(&queue, &consumer) == &nodes[0]);
@@ -187,7 +189,7 @@ awaiting_a_nudge_leaves_tasks_and_the_closing_alone(void)
     CHECK(aio_taskqueue_init(&queue, 0) == 0);
     CHECK(aio_consumer_init(&consumer) == 0);
     aio_task_node_init(&node);
-    CHECK(aio_taskqueue_push(&queue, &node));
+    CHECK(aio_taskqueue_push(&queue, &node) != AIO_PUSH_CLOSED);
     aio_taskqueue_close(&queue);
     aio_taskqueue_nudge(&queue, &consumer);
     aio_taskqueue_await_nudge(&queue, &consumer);
@@ -214,7 +216,7 @@ a_push_does_not_count_on_whom_a_nudge_woke(void)
     aio_taskqueue_nudge(&queue, &consumers[1]);
     CHECK(aio_park_until(&consumers[1].parker, 0));
     CHECK(queue.waking == 0);
-    CHECK(aio_taskqueue_push(&queue, &nodes[0]));
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) != AIO_PUSH_CLOSED);
     CHECK(aio_park_until(&consumers[0].parker, 0));
     CHECK(queue.waking == 1 && consumers[0].is_waking);
     /* Whom a push woke is not woken again, and still is counted on. */
@@ -244,7 +246,7 @@ a_task_for_whoever_idles_is_refused_where_nobody_does(void)
     CHECK(aio_taskqueue_push_if_idle(&queue, &early));
     CHECK(aio_park_until(&idle.parker, 0));               /* it is woken for that */
     CHECK(!aio_taskqueue_push_if_idle(&queue, &refused)); /* now it has something to do */
-    CHECK(aio_taskqueue_try_pop(&queue) == &early);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &early);
     CHECK(aio_taskqueue_push_if_idle(&queue, &early)); /* it still is about to look */
     CHECK(!aio_taskqueue_push_if_idle(&queue, &refused));
     CHECK(aio_taskqueue_remove(&queue, &early));
@@ -252,18 +254,336 @@ a_task_for_whoever_idles_is_refused_where_nobody_does(void)
     /* Before what was pushed earlier, but only if there is one more who idles. */
     AioConsumer second;
     CHECK(aio_consumer_init(&second) == 0);
-    CHECK(aio_taskqueue_push(&queue, &late));
+    CHECK(aio_taskqueue_push(&queue, &late) != AIO_PUSH_CLOSED);
     CHECK(!aio_taskqueue_push_if_idle(&queue, &refused));
     aio_list_append(&queue.idle, &second.idle_link);
     CHECK(aio_taskqueue_push_if_idle(&queue, &early));
     CHECK(aio_park_until(&second.parker, 0));
-    CHECK(aio_taskqueue_try_pop(&queue) == &early);
-    CHECK(aio_taskqueue_try_pop(&queue) == &late);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &early);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &late);
     aio_taskqueue_close(&queue);
     CHECK(!aio_taskqueue_push_if_idle(&queue, &refused));
     aio_consumer_destroy(&second);
     aio_consumer_destroy(&idle);
     aio_taskqueue_destroy(&queue);
+}
+
+/* ---- priorities ------------------------------------------------------------ */
+
+static void
+push_with_priority(AioTaskQueue *queue, AioTaskNode *node, int64_t priority)
+{
+    aio_task_node_init(node);
+    node->priority = priority;
+    CHECK(aio_taskqueue_push(queue, node) != AIO_PUSH_CLOSED);
+}
+
+static void
+lower_priorities_come_first_and_equals_in_the_order_of_pushing(void)
+{
+    static const int64_t PRIORITIES[] = {0, 7, -2, 0, INT64_MAX, 7, -2, INT64_MIN, 0, -1};
+    static const int EXPECTED[] = {7, 2, 6, 9, 0, 3, 8, 1, 5, 4};
+    enum { TASKS = sizeof PRIORITIES / sizeof *PRIORITIES };
+    AioTaskQueue queue;
+    AioConsumer consumer;
+    AioTaskNode nodes[TASKS];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    CHECK(aio_consumer_init(&consumer) == 0);
+    for (int i = 0; i < TASKS; i++) {
+        push_with_priority(&queue, &nodes[i], PRIORITIES[i]);
+        CHECK(aio_taskqueue_length(&queue) == i + 1);
+    }
+    for (int i = 0; i < TASKS; i++) {
+        AioTaskNode *node =
+            i % 2 == 0 ? pop_task(&queue, &consumer) : aio_taskqueue_try_pop(&queue, NULL);
+        CHECK(node == &nodes[EXPECTED[i]]);
+        CHECK(aio_taskqueue_length(&queue) == TASKS - i - 1);
+    }
+    aio_consumer_destroy(&consumer);
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+remove_takes_out_a_task_of_any_priority(void)
+{
+    enum { TASKS = 6 };
+    AioTaskQueue queue;
+    AioTaskNode nodes[TASKS];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    for (int i = 0; i < TASKS; i++) {
+        push_with_priority(&queue, &nodes[i], i % 3 - 1);
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK(aio_taskqueue_remove(&queue, &nodes[i]));
+        CHECK(!aio_taskqueue_remove(&queue, &nodes[i]));
+        CHECK(aio_taskqueue_length(&queue) == TASKS - i - 1);
+    }
+    push_with_priority(&queue, &nodes[0], 1); /* a removed one may come with another one */
+    aio_taskqueue_close(&queue);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[3]);
+    CHECK(!aio_taskqueue_remove(&queue, &nodes[3]));
+    CHECK(aio_taskqueue_remove(&queue, &nodes[5])); /* from a closed queue as well */
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[4]);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[0]);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == NULL);
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+a_task_for_whoever_idles_comes_before_every_priority(void)
+{
+    AioTaskQueue queue;
+    AioConsumer consumers[4];
+    AioTaskNode nodes[2], first, second;
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    for (int i = 0; i < 4; i++) {
+        CHECK(aio_consumer_init(&consumers[i]) == 0);
+        aio_list_append(&queue.idle, &consumers[i].idle_link);
+    }
+    push_with_priority(&queue, &nodes[0], INT64_MIN);
+    push_with_priority(&queue, &nodes[1], 0);
+    aio_task_node_init(&first);
+    first.priority = 3;
+    aio_task_node_init(&second);
+    CHECK(aio_taskqueue_push_if_idle(&queue, &second));
+    CHECK(aio_taskqueue_push_if_idle(&queue, &first));
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &first);
+    CHECK(aio_taskqueue_remove(&queue, &second));
+    CHECK(aio_taskqueue_push_if_idle(&queue, &second));
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &second);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[0]);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[1]);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == NULL);
+    for (int i = 0; i < 4; i++) {
+        aio_consumer_destroy(&consumers[i]);
+    }
+    aio_taskqueue_destroy(&queue);
+}
+
+/* ---- whether somebody is free, and dismissals ------------------------------ */
+
+static void
+push_tells_whether_somebody_is_free(void)
+{
+    /* Consumers that are where the test puts them. */
+    AioTaskQueue queue;
+    AioConsumer idle;
+    AioTaskNode nodes[4];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    CHECK(aio_consumer_init(&idle) == 0);
+    for (int i = 0; i < 4; i++) {
+        aio_task_node_init(&nodes[i]);
+        nodes[i].priority = i % 2;
+    }
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) == AIO_PUSH_WAITS);
+    CHECK(aio_taskqueue_try_pop(&queue, NULL) == &nodes[0]);
+
+    queue.spinning = 1;
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) == AIO_PUSH_COVERED);
+    aio_list_append(&queue.idle, &idle.idle_link);
+    CHECK(!aio_park_until(&idle.parker, 0)); /* who idles was not woken for nothing */
+    CHECK(aio_taskqueue_push(&queue, &nodes[1]) == AIO_PUSH_COVERED);
+    CHECK(aio_park_until(&idle.parker, 0));
+    CHECK(aio_taskqueue_push(&queue, &nodes[2]) == AIO_PUSH_WAITS);
+    CHECK(aio_taskqueue_remove(&queue, &nodes[0]));
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) == AIO_PUSH_WAITS);
+    aio_taskqueue_close(&queue);
+    CHECK(aio_taskqueue_push(&queue, &nodes[3]) == AIO_PUSH_CLOSED);
+    aio_consumer_destroy(&idle);
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+the_dismissal_comes_before_all_other_results_and_for_good(void)
+{
+    AioTaskQueue queue;
+    AioConsumer dismissed, another;
+    AioTaskNode node;
+    CHECK(aio_taskqueue_init(&queue, LONG_NS) == 0);
+    CHECK(aio_consumer_init(&dismissed) == 0);
+    CHECK(aio_consumer_init(&another) == 0);
+    aio_task_node_init(&node);
+    CHECK(!aio_taskqueue_dismiss(&queue, &dismissed)); /* nothing is queued */
+    CHECK(!aio_taskqueue_dismiss(&queue, &dismissed));
+    CHECK(result_of_pop(&queue, &dismissed) == AIO_POP_DISMISSED);
+    CHECK(aio_taskqueue_push(&queue, &node) == AIO_PUSH_WAITS);
+    aio_taskqueue_nudge(&queue, &dismissed);
+    CHECK(result_of_pop(&queue, &dismissed) == AIO_POP_DISMISSED);
+    CHECK(aio_taskqueue_try_pop(&queue, &dismissed) == NULL);
+    aio_taskqueue_close(&queue);
+    CHECK(result_of_pop(&queue, &dismissed) == AIO_POP_DISMISSED);
+    aio_taskqueue_await_nudge(&queue, &dismissed);           /* which it had not been told of */
+    CHECK(aio_taskqueue_try_pop(&queue, &another) == &node); /* nobody else is dismissed */
+    CHECK(result_of_pop(&queue, &another) == AIO_POP_CLOSED);
+    CHECK(!aio_park_until(&dismissed.parker, 0));
+    aio_consumer_destroy(&another);
+    aio_consumer_destroy(&dismissed);
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+nobody_counts_on_whom_is_dismissed_while_it_sleeps(void)
+{
+    /* Consumers as they are when they park, which do not come back by themselves. */
+    AioTaskQueue queue;
+    AioConsumer consumers[2];
+    AioTaskNode nodes[2];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    for (int i = 0; i < 2; i++) {
+        aio_task_node_init(&nodes[i]);
+        CHECK(aio_consumer_init(&consumers[i]) == 0);
+        aio_list_append(&queue.idle, &consumers[i].idle_link);
+    }
+    CHECK(!aio_taskqueue_dismiss(&queue, &consumers[1]));
+    CHECK(aio_park_until(&consumers[1].parker, 0)); /* woken, to learn of it; once */
+    CHECK(!aio_taskqueue_dismiss(&queue, &consumers[1]));
+    CHECK(!aio_park_until(&consumers[1].parker, 0));
+    CHECK(!aio_park_until(&consumers[0].parker, 0)); /* and nobody else */
+    CHECK(queue.waking == 0);
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) == AIO_PUSH_COVERED);
+    CHECK(aio_park_until(&consumers[0].parker, 0));
+    CHECK(aio_taskqueue_push(&queue, &nodes[1]) == AIO_PUSH_WAITS);
+    CHECK(!aio_park_until(&consumers[1].parker, 0));
+    for (int i = 0; i < 2; i++) {
+        aio_consumer_destroy(&consumers[i]);
+    }
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+another_is_woken_for_the_task_of_whom_is_dismissed_while_it_wakes(void)
+{
+    AioTaskQueue queue;
+    AioConsumer consumers[2];
+    AioTaskNode nodes[2];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    for (int i = 0; i < 2; i++) {
+        aio_task_node_init(&nodes[i]);
+        CHECK(aio_consumer_init(&consumers[i]) == 0);
+        aio_list_append(&queue.idle, &consumers[i].idle_link);
+    }
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) == AIO_PUSH_COVERED);
+    CHECK(aio_park_until(&consumers[1].parker, 0));
+    CHECK(!aio_taskqueue_dismiss(&queue, &consumers[1])); /* there is one who takes over */
+    CHECK(aio_park_until(&consumers[0].parker, 0));
+    CHECK(!aio_park_until(&consumers[1].parker, 0)); /* it has had its token */
+    CHECK(queue.waking == 1 && consumers[0].is_waking && !consumers[1].is_waking);
+    CHECK(aio_taskqueue_dismiss(&queue, &consumers[0])); /* nobody is left */
+    CHECK(queue.waking == 0 && !consumers[0].is_waking);
+    CHECK(aio_taskqueue_push(&queue, &nodes[1]) == AIO_PUSH_WAITS);
+    /* One whose task has been taken away meanwhile leaves nobody anything. */
+    CHECK(aio_taskqueue_remove(&queue, &nodes[0]));
+    CHECK(aio_taskqueue_remove(&queue, &nodes[1]));
+    CHECK(!aio_taskqueue_dismiss(&queue, &consumers[0]));
+    for (int i = 0; i < 2; i++) {
+        aio_consumer_destroy(&consumers[i]);
+    }
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+to_dismiss_a_busy_consumer_tells_whether_its_tasks_wait(void)
+{
+    AioTaskQueue queue;
+    AioConsumer busy[3];
+    AioTaskNode nodes[2];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK(aio_consumer_init(&busy[i]) == 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        aio_task_node_init(&nodes[i]);
+        nodes[i].priority = i;
+        CHECK(aio_taskqueue_push(&queue, &nodes[i]) == AIO_PUSH_WAITS);
+    }
+    CHECK(aio_taskqueue_dismiss(&queue, &busy[0]));
+    queue.spinning = 1; /* somebody comes */
+    CHECK(aio_taskqueue_dismiss(&queue, &busy[1]));
+    queue.spinning = 2;
+    CHECK(!aio_taskqueue_dismiss(&queue, &busy[2]));
+    for (int i = 0; i < 3; i++) {
+        CHECK(aio_taskqueue_try_pop(&queue, &busy[i]) == NULL);
+        aio_consumer_destroy(&busy[i]);
+    }
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
+who_would_go_because_it_is_idle_stays_for_a_queued_task(void)
+{
+    AioTaskQueue queue;
+    AioConsumer consumer;
+    AioTaskNode nodes[2];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    CHECK(aio_consumer_init(&consumer) == 0);
+    for (int i = 0; i < 2; i++) {
+        aio_task_node_init(&nodes[i]);
+        nodes[i].priority = i;
+        CHECK(aio_taskqueue_push(&queue, &nodes[i]) == AIO_PUSH_WAITS);
+    }
+    for (int i = 0; i < 2; i++) {
+        CHECK(!aio_taskqueue_dismiss_idle(&queue, &consumer));
+        CHECK(pop_task(&queue, &consumer) == &nodes[i]);
+    }
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) == AIO_PUSH_WAITS);
+    aio_taskqueue_close(&queue);
+    CHECK(!aio_taskqueue_dismiss_idle(&queue, &consumer));
+    CHECK(pop_task(&queue, &consumer) == &nodes[0]);
+    CHECK(aio_taskqueue_dismiss_idle(&queue, &consumer));
+    CHECK(result_of_pop(&queue, &consumer) == AIO_POP_DISMISSED);
+    aio_consumer_destroy(&consumer);
+    aio_taskqueue_destroy(&queue);
+}
+
+/* ---- deadlines -------------------------------------------------------------- */
+
+static void
+the_end_of_the_time_comes_after_all_other_results(void)
+{
+    const int64_t deadlines[] = {0, 1, aio_clock_ns()};
+    for (int i = 0; i < 3; i++) {
+        const int64_t deadline = deadlines[i];
+        AioTaskQueue queue;
+        AioConsumer consumer;
+        AioTaskNode node, *popped = NULL;
+        CHECK(aio_taskqueue_init(&queue, i == 0 ? LONG_NS : 0) == 0);
+        CHECK(aio_consumer_init(&consumer) == 0);
+        aio_task_node_init(&node);
+        CHECK(aio_taskqueue_pop(&queue, &consumer, deadline, &popped) == AIO_POP_TIMED_OUT);
+        CHECK(popped == NULL);
+        CHECK(aio_taskqueue_push(&queue, &node) == AIO_PUSH_WAITS); /* it is not idle any more */
+        aio_taskqueue_nudge(&queue, &consumer);
+        CHECK(aio_taskqueue_pop(&queue, &consumer, deadline, &popped) == AIO_POP_TASK);
+        CHECK(popped == &node);
+        CHECK(aio_taskqueue_pop(&queue, &consumer, deadline, &popped) == AIO_POP_NUDGED);
+        CHECK(aio_taskqueue_pop(&queue, &consumer, deadline, &popped) == AIO_POP_TIMED_OUT);
+        aio_taskqueue_close(&queue);
+        CHECK(aio_taskqueue_pop(&queue, &consumer, deadline, &popped) == AIO_POP_CLOSED);
+        CHECK(!aio_park_until(&consumer.parker, 0));
+        aio_consumer_destroy(&consumer);
+        aio_taskqueue_destroy(&queue);
+    }
+}
+
+static void
+a_wait_lasts_until_its_deadline_spinning_or_parked(void)
+{
+    static const int64_t SPINS[] = {0, 50 * 1000, LONG_NS};
+    for (int i = 0; i < 3; i++) {
+        AioTaskQueue queue;
+        AioConsumer consumer;
+        AioTaskNode *node;
+        CHECK(aio_taskqueue_init(&queue, SPINS[i]) == 0);
+        CHECK(aio_consumer_init(&consumer) == 0);
+        for (int64_t wait = 1000; wait <= 10 * MS; wait *= 10) {
+            const int64_t deadline = aio_clock_ns() + wait;
+            CHECK(aio_taskqueue_pop(&queue, &consumer, deadline, &node) == AIO_POP_TIMED_OUT);
+            CHECK(aio_clock_ns() >= deadline);
+            CHECK(aio_list_is_empty(&queue.idle));
+        }
+        aio_consumer_destroy(&consumer);
+        aio_taskqueue_destroy(&queue);
+    }
 }
 
 /* ---- consumers in threads ------------------------------------------------ */
@@ -311,7 +631,7 @@ work_until_close(void *raw)
     CHECK(worker->consumer != NULL);
     CHECK(aio_consumer_init(worker->consumer) == 0);
     for (;;) {
-        const AioPopResult result = aio_taskqueue_pop(queue, worker->consumer, &node);
+        const AioPopResult result = aio_taskqueue_pop(queue, worker->consumer, AIO_NEVER, &node);
         if (result == AIO_POP_CLOSED) {
             break;
         }
@@ -359,10 +679,10 @@ join_work(Work *work)
     for (int i = 0; i < work->worker_count; i++) {
         join_thread(work->workers[i].thread);
     }
-    CHECK(aio_taskqueue_try_pop(&work->queue) == NULL);
+    CHECK(aio_taskqueue_try_pop(&work->queue, NULL) == NULL);
     /* The accounts are even. Where they drift, work is still done, but a push
      * wakes too many workers, or after a while too few. */
-    CHECK(atomic_load(&work->queue.length) == 0);
+    CHECK(aio_taskqueue_length(&work->queue) == 0);
     CHECK(work->queue.waking == 0);
     CHECK(work->queue.spinning == 0);
     CHECK(aio_list_is_empty(&work->queue.idle));
@@ -405,7 +725,7 @@ push_new(Work *work, Task *task, void (*run)(Task *, int), void *context)
 {
     *task = new_task(run, context);
     aio_task_node_init(&task->node);
-    CHECK(aio_taskqueue_push(&work->queue, &task->node));
+    CHECK(aio_taskqueue_push(&work->queue, &task->node) != AIO_PUSH_CLOSED);
 }
 
 /* Who is told by tasks that they have run. */
@@ -584,7 +904,7 @@ a_removed_task_takes_nobodys_wake_up(void)
 
 /* ---- several pushers, removes, and a close at a random moment ------------- */
 
-enum { PUSHERS = 3, MAX_TASKS = 400 };
+enum { PUSHERS = 3, MAX_TASKS = 400, PRIORITIES = 3 };
 
 typedef struct Storm Storm;
 
@@ -603,15 +923,17 @@ struct Storm {
     Barrier start;
     StormPusher pushers[PUSHERS];
     _Atomic int popped;
-    int last_number[MAX_WORKERS][PUSHERS]; /* of the pusher's tasks, what that worker had last */
+    /* of the pusher's tasks of that priority, what that worker had last */
+    int last_number[MAX_WORKERS][PUSHERS][PRIORITIES];
 };
 
 static void
 check_order(Task *task, int worker)
 {
     Storm *storm = task->context;
-    /* Each worker sees each pusher's tasks in order, whoever has the ones between. */
-    int *last = &storm->last_number[worker][task->pusher];
+    /* Each worker sees each pusher's tasks of one priority in order, whoever has the ones
+     * between. */
+    int *last = &storm->last_number[worker][task->pusher][task->node.priority + 1];
     CHECK(task->number > *last);
     *last = task->number;
     atomic_fetch_add_explicit(&storm->popped, 1, memory_order_relaxed);
@@ -632,7 +954,10 @@ push_and_remove(void *raw)
         task->pusher = pusher->index;
         task->number = i;
         aio_task_node_init(&task->node);
-        pusher->refused[i] = !aio_taskqueue_push(queue, &task->node);
+        if (next_random(&random_state) % 2 == 0) {
+            task->node.priority = (int64_t)(next_random(&random_state) % PRIORITIES) - 1;
+        }
+        pusher->refused[i] = aio_taskqueue_push(queue, &task->node) == AIO_PUSH_CLOSED;
         CHECK(pusher->refused[i] || !was_refused); /* closed once is closed for good */
         was_refused = pusher->refused[i];
         if (next_random(&random_state) % 4 == 0) {
@@ -657,7 +982,9 @@ start_storm(int workers, int64_t spin_ns, int tasks_each)
     CHECK(storm != NULL);
     for (int i = 0; i < MAX_WORKERS; i++) {
         for (int j = 0; j < PUSHERS; j++) {
-            storm->last_number[i][j] = -1;
+            for (int k = 0; k < PRIORITIES; k++) {
+                storm->last_number[i][j][k] = -1;
+            }
         }
     }
     barrier_init(&storm->start, PUSHERS + 1);
@@ -854,7 +1181,7 @@ no_awaited_nudge_is_lost_whatever_is_in_the_queue(void)
     for (int i = 0; i < AWAITED_NUDGES; i++) {
         dawdle(&random_state, i % 4 == 0 ? 60000 : 2000);
         if (i == AWAITED_NUDGES / 3) {
-            CHECK(aio_taskqueue_push(&lonely.queue, &node));
+            CHECK(aio_taskqueue_push(&lonely.queue, &node) != AIO_PUSH_CLOSED);
         }
         if (i == AWAITED_NUDGES * 2 / 3) {
             aio_taskqueue_close(&lonely.queue);
@@ -865,7 +1192,7 @@ no_awaited_nudge_is_lost_whatever_is_in_the_queue(void)
         CHECK(lonely.done.last_worker == i); /* one end of the wait for one nudge */
     }
     join_thread(thread);
-    CHECK(aio_taskqueue_try_pop(&lonely.queue) == &node);
+    CHECK(aio_taskqueue_try_pop(&lonely.queue, NULL) == &node);
     aio_parker_destroy(&lonely.done.parker);
     aio_consumer_destroy(&lonely.consumer);
     aio_taskqueue_destroy(&lonely.queue);
@@ -1027,7 +1354,7 @@ work_and_read(void *raw)
     AioTaskNode *node;
     barrier_wait(&addressee->hustle->start);
     for (;;) {
-        switch (aio_taskqueue_pop(queue, &addressee->consumer, &node)) {
+        switch (aio_taskqueue_pop(queue, &addressee->consumer, AIO_NEVER, &node)) {
         case AIO_POP_TASK:
             ((Task *)node)->pops++;
             addressee->pops++;
@@ -1041,10 +1368,13 @@ work_and_read(void *raw)
             break; /* for now it has no eye for tasks */
         case AIO_POP_CLOSED:
             break;
+        case AIO_POP_DISMISSED:
+        case AIO_POP_TIMED_OUT:
+            CHECK(false);
         }
         if (atomic_load(&addressee->hustle->ends)) {
             /* Tasks may be left, if it was a nudge. */
-            while ((node = aio_taskqueue_try_pop(queue)) != NULL) {
+            while ((node = aio_taskqueue_try_pop(queue, NULL)) != NULL) {
                 ((Task *)node)->pops++;
                 addressee->pops++;
             }
@@ -1064,7 +1394,7 @@ push_tasks(void *raw)
         Task *task = &hustler->tasks[i];
         *task = new_task(NULL, NULL);
         aio_task_node_init(&task->node);
-        if (!aio_taskqueue_push(&hustler->hustle->queue, &task->node)) {
+        if (aio_taskqueue_push(&hustler->hustle->queue, &task->node) == AIO_PUSH_CLOSED) {
             break;
         }
         hustler->pushed++;
@@ -1172,6 +1502,466 @@ every_nudge_is_felt_and_every_task_popped_amid_pushes_nudges_and_a_close(void)
     }
 }
 
+/* ---- consumers whose time is over, that are dismissed, and that come -------------- */
+
+enum { RACES = 4000 };
+
+typedef struct Race {
+    AioTaskQueue queue;
+    AioConsumer consumer;
+    _Atomic int ready[2];
+    _Atomic int64_t deadline;
+    bool has_timed_out; /* in this round: written before `over`, read after it */
+    _Atomic int over;   /* the last round of which the consumer has come back */
+} Race;
+
+static void *
+wait_for_a_moment(void *raw)
+{
+    Race *race = raw;
+    for (int round = 1; round <= RACES; round++) {
+        const int64_t deadline = aio_clock_ns() + 20 * 1000 + 50 * (round % 400);
+        AioTaskNode *node = NULL;
+        atomic_store(&race->deadline, deadline);
+        line_up(&race->ready[0], &race->ready[1], round);
+        AioPopResult result = aio_taskqueue_pop(&race->queue, &race->consumer, deadline, &node);
+        race->has_timed_out = result == AIO_POP_TIMED_OUT;
+        if (race->has_timed_out) {
+            result = aio_taskqueue_pop(&race->queue, &race->consumer, AIO_NEVER, &node);
+        }
+        CHECK(result == (round % 4 < 2 ? AIO_POP_TASK : AIO_POP_NUDGED));
+        /* Whoever chose it at the last moment has left nothing behind. */
+        CHECK(!aio_park_until(&race->consumer.parker, 0));
+        CHECK(!race->consumer.is_waking);
+        CHECK(!aio_list_is_linked(&race->consumer.idle_link));
+        atomic_store(&race->over, round);
+    }
+    return NULL;
+}
+
+static void
+what_comes_at_the_last_moment_is_not_lost(void)
+{
+    for (int i = 0; i < SPIN_TIMES_COUNT; i++) {
+        Race race = {.has_timed_out = false};
+        AioTaskNode node;
+        int timed_out = 0;
+        /* How long after the deadline to push: it moves by itself to where half of the waits
+         * time out, which is when the consumer is about to take the lock. */
+        int64_t delay = 0;
+        uint32_t random_state = 83;
+        CHECK(aio_taskqueue_init(&race.queue, SPIN_TIMES[i]) == 0);
+        CHECK(aio_consumer_init(&race.consumer) == 0);
+        pthread_t thread = start_thread(wait_for_a_moment, &race);
+        for (int round = 1; round <= RACES; round++) {
+            line_up(&race.ready[1], &race.ready[0], round);
+            const int64_t jitter = next_random(&random_state) % 4000;
+            const int64_t at = atomic_load(&race.deadline) + delay + jitter;
+            while (aio_clock_ns() < at) {
+                aio_cpu_relax();
+            }
+            if (round % 4 < 2) {
+                aio_task_node_init(&node);
+                node.priority = round % 2;
+                aio_taskqueue_push(&race.queue, &node);
+            }
+            else {
+                aio_taskqueue_nudge(&race.queue, &race.consumer);
+            }
+            while (atomic_load(&race.over) < round) {
+                sched_yield(); /* a task left lying would keep us here */
+            }
+            timed_out += race.has_timed_out;
+            delay += race.has_timed_out ? -1000 : 1000;
+        }
+        join_thread(thread);
+        CHECK(race.queue.waking == 0 && race.queue.spinning == 0);
+        EXPECT_MET(timed_out > RACES / 4 && timed_out < RACES * 3 / 4);
+        aio_consumer_destroy(&race.consumer);
+        aio_taskqueue_destroy(&race.queue);
+    }
+}
+
+static void
+who_is_dismissed_while_it_spins_is_counted_on_no_more(void)
+{
+    Lonely lonely;
+    AioTaskNode node;
+    int spinning;
+    CHECK(aio_taskqueue_init(&lonely.queue, LONG_NS * 10) == 0); /* above the watchdog's */
+    CHECK(aio_consumer_init(&lonely.consumer) == 0);
+    aio_task_node_init(&node);
+    lonely.queue.max_spinning = 1; /* on a single processor, too */
+    pthread_t thread = start_thread(pop_once, &lonely);
+    do {
+        sched_yield();
+        pthread_mutex_lock(&lonely.queue.lock);
+        spinning = lonely.queue.spinning;
+        pthread_mutex_unlock(&lonely.queue.lock);
+    } while (spinning == 0);
+    CHECK(!aio_taskqueue_dismiss(&lonely.queue, &lonely.consumer));
+    CHECK(aio_taskqueue_push(&lonely.queue, &node) == AIO_PUSH_WAITS);
+    join_thread(thread);
+    CHECK(lonely.result == AIO_POP_DISMISSED);
+    CHECK(lonely.queue.spinning == 0);
+    CHECK(aio_taskqueue_try_pop(&lonely.queue, NULL) == &node);
+    aio_consumer_destroy(&lonely.consumer);
+    aio_taskqueue_destroy(&lonely.queue);
+}
+
+/* A consumer beside the workers, until it is dismissed. */
+typedef struct Temp {
+    AioTaskQueue *queue;
+    AioConsumer consumer;
+    pthread_t thread;
+    _Atomic bool is_there;
+} Temp;
+
+static void *
+work_until_dismissed(void *raw)
+{
+    Temp *temp = raw;
+    AioTaskNode *node;
+    AioPopResult result;
+    atomic_store(&temp->is_there, true);
+    while ((result = aio_taskqueue_pop(temp->queue, &temp->consumer, AIO_NEVER, &node)) ==
+           AIO_POP_TASK) {
+        ((Task *)node)->pops++;
+        ((Task *)node)->run((Task *)node, MAX_WORKERS);
+    }
+    CHECK(result == AIO_POP_DISMISSED);
+    CHECK(!aio_park_until(&temp->consumer.parker, 0));
+    return NULL;
+}
+
+static void
+a_dismissal_leaves_no_task_lying_while_others_sleep(void)
+{
+    /* Two tasks that need two workers at once, and have them without the third. */
+    enum { ROUNDS = 1500 };
+    for (int i = 0; i < SPIN_TIMES_COUNT; i++) {
+        Work work;
+        Task tasks[2];
+        Group group = {.done = {.left = 0}};
+        uint32_t random_state = 89;
+        CHECK(aio_parker_init(&group.done.parker) == 0);
+        barrier_init(&group.all_running, 2);
+        start_work(&work, 2, SPIN_TIMES[i]);
+        for (int round = 0; round < ROUNDS; round++) {
+            Temp temp = {.queue = &work.queue, .is_there = false};
+            CHECK(aio_consumer_init(&temp.consumer) == 0);
+            temp.thread = start_thread(work_until_dismissed, &temp);
+            if (round % 4 < 2) {
+                wait_until_parked(&work, 3);
+            }
+            else {
+                while (!atomic_load(&temp.is_there)) {
+                    sched_yield();
+                }
+                dawdle(&random_state, 3000); /* it parks, or spins, or is about to */
+            }
+            atomic_store(&group.done.left, 2);
+            for (int step = 0; step < 3; step++) {
+                /* Before the tasks, between them, or after them. */
+                if (step == round % 3) {
+                    dawdle(&random_state, round % 2 == 0 ? 0 : 3000);
+                    (void)aio_taskqueue_dismiss(&work.queue, &temp.consumer);
+                }
+                if (step < 2) {
+                    push_new(&work, &tasks[step], meet, &group);
+                }
+            }
+            wait_until_done(&group.done); /* one worker too few, and they wait for ever */
+            join_thread(temp.thread);
+            CHECK(tasks[0].pops == 1 && tasks[1].pops == 1);
+            aio_consumer_destroy(&temp.consumer);
+        }
+        end_work(&work);
+        barrier_destroy(&group.all_running);
+        aio_parker_destroy(&group.done.parker);
+    }
+}
+
+/* Consumers that come when they are needed, and go for many reasons: as in a pool that
+ * adapts its size. At first there are none. */
+enum { CROWD_PUSHERS = 3, CROWD_TASKS = 600, CROWD_LIMIT = 3 };
+
+typedef struct Crowd {
+    AioTaskQueue queue;
+    Barrier start;
+    pthread_mutex_t lock; /* guards the next six; comes before the queue's */
+    pthread_cond_t ended;
+    AioList present; /* who has not been dismissed */
+    int present_count;
+    int threads; /* not joined yet */
+    AioList to_join;
+    uint32_t random_state;
+    _Atomic int left; /* tasks to be popped; the last one unparks */
+    AioParker all_popped;
+    _Atomic bool ends;
+    _Atomic int came, dismissed, idled_out;
+} Crowd;
+
+typedef struct Hand {
+    Crowd *crowd;
+    pthread_t thread;
+    AioConsumer consumer;
+    AioListNode link; /* in `present`, then, at the thread's end, in `to_join` */
+    uint32_t random_state;
+} Hand;
+
+typedef struct CrowdPusher {
+    Crowd *crowd;
+    pthread_t thread;
+    uint32_t random_state;
+    Task tasks[CROWD_TASKS];
+} CrowdPusher;
+
+static void
+join_ended(Crowd *crowd)
+{
+    AioList ended;
+    AioListNode *link;
+    pthread_mutex_lock(&crowd->lock);
+    aio_list_move(&crowd->to_join, &ended);
+    pthread_mutex_unlock(&crowd->lock);
+    while ((link = aio_list_pop_first(&ended)) != NULL) {
+        Hand *hand = aio_container_of(link, Hand, link);
+        join_thread(hand->thread);
+        free(hand);
+    }
+}
+
+static void *consume_for_a_while(void *raw);
+
+/* Add a consumer unless there are as many as there may be. */
+static void
+call_for_help(Crowd *crowd)
+{
+    join_ended(crowd);
+    pthread_mutex_lock(&crowd->lock);
+    if (crowd->present_count < CROWD_LIMIT) {
+        Hand *hand = malloc(sizeof *hand);
+        CHECK(hand != NULL);
+        CHECK(aio_consumer_init(&hand->consumer) == 0);
+        hand->crowd = crowd;
+        hand->random_state = next_random(&crowd->random_state);
+        aio_list_node_init(&hand->link);
+        aio_list_append(&crowd->present, &hand->link);
+        crowd->present_count++;
+        crowd->threads++;
+        atomic_fetch_add(&crowd->came, 1);
+        hand->thread = start_thread(consume_for_a_while, hand);
+    }
+    pthread_mutex_unlock(&crowd->lock);
+}
+
+/* The crowd's lock must be held: the hand, or (NULL) one of those present, is sent away.
+ * True if that leaves tasks to be done that nobody is free for. */
+static bool
+send_away(Crowd *crowd, Hand *hand)
+{
+    if (hand == NULL && !aio_list_is_empty(&crowd->present)) {
+        hand = aio_container_of(crowd->present.head.next, Hand, link);
+    }
+    if (hand == NULL || !aio_list_is_linked(&hand->link)) {
+        return false; /* nobody is there, or it was sent away already */
+    }
+    aio_list_unlink(&hand->link);
+    crowd->present_count--;
+    atomic_fetch_add(&crowd->dismissed, 1);
+    return aio_taskqueue_dismiss(&crowd->queue, &hand->consumer);
+}
+
+static void
+dismiss(Crowd *crowd, Hand *hand)
+{
+    pthread_mutex_lock(&crowd->lock);
+    const bool needs_help = send_away(crowd, hand);
+    pthread_mutex_unlock(&crowd->lock);
+    if (needs_help) {
+        call_for_help(crowd);
+    }
+}
+
+static bool
+go_if_idle(Hand *hand)
+{
+    Crowd *crowd = hand->crowd;
+    bool goes = true; /* if it was sent away in the meantime */
+    pthread_mutex_lock(&crowd->lock);
+    if (aio_list_is_linked(&hand->link)) {
+        goes = aio_taskqueue_dismiss_idle(&crowd->queue, &hand->consumer);
+        if (goes) {
+            aio_list_unlink(&hand->link);
+            crowd->present_count--;
+            atomic_fetch_add(&crowd->idled_out, 1);
+        }
+    }
+    pthread_mutex_unlock(&crowd->lock);
+    return goes;
+}
+
+/* Until its time is over, or it is dismissed, or the queue is closed. */
+static void
+consume(Hand *hand)
+{
+    Crowd *crowd = hand->crowd;
+    AioTaskNode *node;
+    for (;;) {
+        const bool may_time_out = next_random(&hand->random_state) % 4 != 0;
+        const int64_t patience = next_random(&hand->random_state) % (200 * 1000);
+        const int64_t deadline = may_time_out ? aio_clock_ns() + patience : AIO_NEVER;
+        switch (aio_taskqueue_pop(&crowd->queue, &hand->consumer, deadline, &node)) {
+        case AIO_POP_TASK:
+            ((Task *)node)->pops++;
+            dawdle(&hand->random_state, 2000);
+            if (atomic_fetch_sub(&crowd->left, 1) == 1) {
+                aio_unpark(&crowd->all_popped);
+            }
+            if (next_random(&hand->random_state) % 16 == 0) {
+                dismiss(crowd, hand); /* it has had enough */
+            }
+            break;
+        case AIO_POP_TIMED_OUT:
+            if (go_if_idle(hand)) {
+                return;
+            }
+            break;
+        case AIO_POP_NUDGED:
+            CHECK(false);
+        case AIO_POP_DISMISSED:
+        case AIO_POP_CLOSED:
+            return;
+        }
+    }
+}
+
+static void *
+consume_for_a_while(void *raw)
+{
+    Hand *hand = raw;
+    Crowd *crowd = hand->crowd;
+    consume(hand);
+    pthread_mutex_lock(&crowd->lock);
+    if (aio_list_is_linked(&hand->link)) { /* the queue was closed */
+        aio_list_unlink(&hand->link);
+        crowd->present_count--;
+    }
+    CHECK(!aio_park_until(&hand->consumer.parker, 0));
+    aio_consumer_destroy(&hand->consumer);
+    aio_list_append(&crowd->to_join, &hand->link);
+    crowd->threads--;
+    pthread_cond_signal(&crowd->ended);
+    pthread_mutex_unlock(&crowd->lock);
+    return NULL;
+}
+
+/* Sends away whoever has been there for longest, wherever that is just then. */
+static void *
+send_away_without_end(void *raw)
+{
+    Crowd *crowd = raw;
+    uint32_t random_state = 97;
+    while (!atomic_load(&crowd->ends)) {
+        dismiss(crowd, NULL);
+        dawdle(&random_state, 100000);
+    }
+    return NULL;
+}
+
+static void *
+push_into_crowd(void *raw)
+{
+    CrowdPusher *pusher = raw;
+    Crowd *crowd = pusher->crowd;
+    barrier_wait(&crowd->start);
+    for (int i = 0; i < CROWD_TASKS; i++) {
+        Task *task = &pusher->tasks[i];
+        *task = new_task(NULL, NULL);
+        aio_task_node_init(&task->node);
+        task->node.priority = (int64_t)(next_random(&pusher->random_state) % 3) - 1;
+        const AioPushResult result = aio_taskqueue_push(&crowd->queue, &task->node);
+        CHECK(result != AIO_PUSH_CLOSED);
+        if (result == AIO_PUSH_WAITS) {
+            call_for_help(crowd);
+        }
+        dawdle(&pusher->random_state, i % 16 == 0 ? 100000 : 1000);
+    }
+    return NULL;
+}
+
+typedef struct CrowdFigures {
+    int came, dismissed, idled_out;
+} CrowdFigures;
+
+static void
+run_crowd(int64_t spin_ns, uint32_t seed, CrowdFigures *figures)
+{
+    Crowd crowd = {.random_state = seed};
+    CrowdPusher *pushers = calloc(CROWD_PUSHERS, sizeof *pushers);
+    CHECK(pushers != NULL);
+    CHECK(aio_taskqueue_init(&crowd.queue, spin_ns) == 0);
+    CHECK(aio_parker_init(&crowd.all_popped) == 0);
+    CHECK(pthread_mutex_init(&crowd.lock, NULL) == 0);
+    CHECK(pthread_cond_init(&crowd.ended, NULL) == 0);
+    aio_list_init(&crowd.to_join);
+    aio_list_init(&crowd.present);
+    atomic_store(&crowd.left, CROWD_PUSHERS * CROWD_TASKS);
+    barrier_init(&crowd.start, CROWD_PUSHERS);
+    for (int i = 0; i < CROWD_PUSHERS; i++) {
+        pushers[i].crowd = &crowd;
+        pushers[i].random_state = seed * 97 + (uint32_t)i;
+        pushers[i].thread = start_thread(push_into_crowd, &pushers[i]);
+    }
+    const pthread_t sender = start_thread(send_away_without_end, &crowd);
+    for (int i = 0; i < CROWD_PUSHERS; i++) {
+        join_thread(pushers[i].thread);
+    }
+    /* Only a push or a dismissal calls one: a task that both leave lying shows here. */
+    CHECK(aio_park_until(&crowd.all_popped, aio_clock_ns() + LONG_NS));
+    atomic_store(&crowd.ends, true);
+    join_thread(sender);
+    aio_taskqueue_close(&crowd.queue);
+    pthread_mutex_lock(&crowd.lock);
+    while (crowd.threads > 0) {
+        pthread_cond_wait(&crowd.ended, &crowd.lock);
+    }
+    pthread_mutex_unlock(&crowd.lock);
+    join_ended(&crowd);
+    for (int i = 0; i < CROWD_PUSHERS; i++) {
+        for (int j = 0; j < CROWD_TASKS; j++) {
+            CHECK(pushers[i].tasks[j].pops == 1);
+        }
+    }
+    CHECK(crowd.present_count == 0 && aio_list_is_empty(&crowd.present));
+    CHECK(aio_taskqueue_length(&crowd.queue) == 0);
+    CHECK(crowd.queue.waking == 0);
+    CHECK(crowd.queue.spinning == 0);
+    CHECK(aio_list_is_empty(&crowd.queue.idle));
+    barrier_destroy(&crowd.start);
+    pthread_cond_destroy(&crowd.ended);
+    pthread_mutex_destroy(&crowd.lock);
+    aio_parker_destroy(&crowd.all_popped);
+    aio_taskqueue_destroy(&crowd.queue);
+    free(pushers);
+    figures->came += atomic_load(&crowd.came);
+    figures->dismissed += atomic_load(&crowd.dismissed);
+    figures->idled_out += atomic_load(&crowd.idled_out);
+}
+
+static void
+every_task_is_popped_once_while_consumers_come_time_out_and_are_dismissed(void)
+{
+    CrowdFigures figures = {0};
+    for (int round = 0; round < 20; round++) {
+        run_crowd(SPIN_TIMES[round % SPIN_TIMES_COUNT], (uint32_t)round + 1, &figures);
+    }
+    EXPECT_MET(figures.came > 20 * CROWD_LIMIT);
+    EXPECT_MET(figures.dismissed > 20 * CROWD_LIMIT);
+    EXPECT_MET(figures.idled_out > 0);
+}
+
 int
 main(void)
 {
@@ -1184,6 +1974,17 @@ main(void)
     RUN(awaiting_a_nudge_leaves_tasks_and_the_closing_alone);
     RUN(a_push_does_not_count_on_whom_a_nudge_woke);
     RUN(a_task_for_whoever_idles_is_refused_where_nobody_does);
+    RUN(lower_priorities_come_first_and_equals_in_the_order_of_pushing);
+    RUN(remove_takes_out_a_task_of_any_priority);
+    RUN(a_task_for_whoever_idles_comes_before_every_priority);
+    RUN(push_tells_whether_somebody_is_free);
+    RUN(the_dismissal_comes_before_all_other_results_and_for_good);
+    RUN(nobody_counts_on_whom_is_dismissed_while_it_sleeps);
+    RUN(another_is_woken_for_the_task_of_whom_is_dismissed_while_it_wakes);
+    RUN(to_dismiss_a_busy_consumer_tells_whether_its_tasks_wait);
+    RUN(who_would_go_because_it_is_idle_stays_for_a_queued_task);
+    RUN(the_end_of_the_time_comes_after_all_other_results);
+    RUN(a_wait_lasts_until_its_deadline_spinning_or_parked);
     RUN(an_idle_worker_spins_for_a_moment_only);
     RUN(close_wakes_every_parked_worker);
     RUN(the_worker_that_fell_idle_last_is_woken_first);
@@ -1199,5 +2000,9 @@ main(void)
     RUN(nudges_take_nobodys_wake_up);
     RUN(a_nudged_worker_may_be_busy_while_another_takes_the_task);
     RUN(every_nudge_is_felt_and_every_task_popped_amid_pushes_nudges_and_a_close);
+    RUN(what_comes_at_the_last_moment_is_not_lost);
+    RUN(who_is_dismissed_while_it_spins_is_counted_on_no_more);
+    RUN(a_dismissal_leaves_no_task_lying_while_others_sleep);
+    RUN(every_task_is_popped_once_while_consumers_come_time_out_and_are_dismissed);
     return 0;
 }

@@ -81,23 +81,23 @@ decode_value(const AioMessage *message)
 }
 
 static void
-decode_call(const AioMessage *message, bool with_callable)
+decode_call(const AioMessage *message, bool with_context, bool with_callable)
 {
-    PyObject *callable, *args, *kwargs;
-    const int result =
-        aio_message_decode_call(state, message, with_callable, &callable, &args, &kwargs);
+    PyObject *context = NULL, *callable = NULL, *args, *kwargs;
+    const int result = aio_message_decode_call(state, message, with_context ? &context : NULL,
+                                               with_callable ? &callable : NULL, &args, &kwargs);
     if ((result < 0) != (PyErr_Occurred() != NULL)) {
         fail("a call and an exception, or neither");
     }
-    if (result == 0 && (!PyTuple_CheckExact(args) || (callable != NULL) != with_callable ||
-                        (kwargs != NULL && !PyDict_CheckExact(kwargs)))) {
+    if (result == 0 &&
+        (!PyTuple_CheckExact(args) || (context != NULL) != with_context ||
+         (callable != NULL) != with_callable || (kwargs != NULL && !PyDict_CheckExact(kwargs)))) {
         fail("a call that can't be made");
     }
-    if (result == 0) {
-        Py_XDECREF(callable);
-        Py_DECREF(args);
-        Py_XDECREF(kwargs);
-    }
+    Py_XDECREF(context);
+    Py_XDECREF(callable);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
     PyErr_Clear();
 }
 
@@ -124,8 +124,9 @@ decode_input(const uint8_t *bytes, size_t size)
     count_references(references_before);
     const Py_ssize_t objects_before = count_objects();
     decode_value(&message);
-    decode_call(&message, false);
-    decode_call(&message, true);
+    decode_call(&message, false, false);
+    decode_call(&message, false, true);
+    decode_call(&message, true, true);
     if (count_objects() > objects_before) {
         fail("an object was left behind");
     }

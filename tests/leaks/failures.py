@@ -24,7 +24,7 @@ FAILING = [
     (values.square, ()),
     (values.echo, ([bytes(1_000), classes.Point(1), values.lock()],)),
     (values.echo, (classes.RaisesWhenRebuilt(),)),
-    (values.coroutine_function, ()),
+    (values.asynchronous_generator, ()),
     (lambda held=LOCK: held, ()),
 ]
 

@@ -3,7 +3,8 @@
 import asyncio
 import math
 import queue as std_queue
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -19,6 +20,8 @@ from aiointerpreters import (
     RemoteTraceback,
     Runner,
     RunnerError,
+    RunnerFull,
+    RunnerView,
     Shareable,
     Shared,
     get_module_info,
@@ -73,12 +76,78 @@ async def calling(runner: Runner) -> None:
     assert_type(two, float)
 
 
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+def rows(path: Path, *, skip: int = 0) -> Iterator[tuple[int, str]]:
+    yield skip, str(path)
+
+
+def numbers(count: int) -> Generator[int, None, str]:
+    yield count
+    return "done"
+
+
+async def ticks(count: int) -> AsyncIterator[float]:
+    yield float(count)
+
+
+async def coroutine_functions(runner: Runner) -> None:
+    assert_type(await runner.run(fetch, "url"), bytes)
+    assert_type(await runner.submit(fetch, "url"), bytes)
+    assert_type(await runner.wrap(fetch)("url"), bytes)
+    await runner.run(fetch, b"")  # type: ignore[call-overload]
+    async for page in runner.map(fetch, ["url"]):
+        assert_type(page, bytes)
+
+
+async def mapping(runner: Runner) -> None:
+    async for links in runner.map(parse, [b""]):
+        assert_type(links, list[str])
+    async for root in runner.map(math.sqrt, ticks(3), concurrency=5, ordered=False):
+        assert_type(root, float)
+    mapped = runner.map(math.gcd, range(3), iter([1]))
+    assert_type(await anext(mapped), int)
+    async with aclosing(mapped) as closing:
+        assert_type(await anext(closing), int)
+    as_iterator: AsyncIterator[int] = mapped
+    print(as_iterator)
+    runner.map(parse, 5)  # type: ignore[call-overload]
+    runner.map(parse, [b""], concurrency="5")  # type: ignore[call-overload]
+
+
+async def streaming(runner: Runner) -> None:
+    async for row in runner.stream(rows, Path("p"), skip=3):
+        assert_type(row, tuple[int, str])
+    async for number in runner.stream(numbers, 3):
+        assert_type(number, int)
+    async for tick in runner.stream(ticks, 3):
+        assert_type(tick, float)
+    async for word in runner.stream(parse, b""):
+        assert_type(word, str)
+    async with aclosing(runner.stream(rows, Path("p"))) as closing:
+        assert_type(await anext(closing), tuple[int, str])
+    runner.stream(rows, "p")  # type: ignore[arg-type]
+    runner.stream(math.sqrt, 2)  # type: ignore[arg-type]
+
+
+async def options(runner: Runner) -> None:
+    view = runner.options(timeout=1.5, deadline=3, priority=-1, buffer=10)
+    assert_type(view, RunnerView)
+    assert_type(view.options(timeout=None), RunnerView)
+    assert_type(await view.run(parse, b""), list[str])
+    runner.options(priority=1.5)  # type: ignore[arg-type]
+    full: type[std_queue.Full] = RunnerFull
+    print(full, Runner(max_pending=3))
+
+
 async def what_is_wrong(runner: Runner) -> None:
     """`warn_unused_ignores` makes each of these an error, if mypy finds nothing wrong in it."""
-    await runner.run(parse)  # type: ignore[call-arg]
-    await runner.run(parse, "text")  # type: ignore[arg-type]
-    await runner.run(parse, b"", lax=True)  # type: ignore[call-arg]
-    runner.submit(parse, 1)  # type: ignore[arg-type]
+    await runner.run(parse)  # type: ignore[call-overload]
+    await runner.run(parse, "text")  # type: ignore[call-overload]
+    await runner.run(parse, b"", lax=True)  # type: ignore[arg-type, call-arg]
+    runner.submit(parse, 1)  # type: ignore[call-overload]
     await runner.wrap(parse)("text")  # type: ignore[arg-type]
     Runner(3)  # type: ignore[call-arg]
     Runner(workers="3")  # type: ignore[arg-type]
@@ -162,7 +231,7 @@ async def queues(runner: Runner) -> None:
 async def shared(runner: Runner) -> None:
     lexicon = Shared({"a": 1})
     assert_type(await runner.run(tag, lexicon, "a"), list[int])
-    await runner.run(tag, Shared({"a": "b"}), "a")  # type: ignore[dict-item]
+    await runner.run(tag, Shared({"a": "b"}), "a")  # type: ignore[call-overload]
 
 
 async def original(runner: OriginalRunner) -> OriginalShareable:

@@ -32,6 +32,10 @@ def apply(function: Any, *args: Any) -> Any:
     return function(*args)
 
 
+def apply_all(function: Any, args: Any) -> Any:
+    return function(*args)
+
+
 def lock() -> Any:
     return threading.Lock()
 

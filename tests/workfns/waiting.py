@@ -65,3 +65,21 @@ def meet_without_giving_up_the_gil(fd: int, mine: int, theirs: int, limit: float
             return True
     finally:
         sys.setswitchinterval(interval)
+
+
+def mark_and_spin(fd: int) -> None:
+    """Leave a mark, run without end, and leave another one in the end."""
+    os.write(fd, b"(")
+    try:
+        while True:
+            pass
+    finally:
+        os.write(fd, b")")
+
+
+def pause(seconds: float) -> float:
+    """Take that long, in steps that an interruption can come between."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.001)
+    return seconds

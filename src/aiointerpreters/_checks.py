@@ -1,0 +1,48 @@
+"""Checks of parameters: what is wrong is said with the parameter's name."""
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+
+def integer(name: str, value: Any, least: int) -> int:
+    """``value`` as an integer of at least ``least``; raises TypeError and ValueError."""
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer or None, not {kind(value)}")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return number
+
+
+def seconds(name: str, value: Any, *, finite: bool = False) -> float:
+    """``value`` as a number of seconds, 0 or more; raises TypeError and ValueError."""
+    is_text = isinstance(value, str | bytes | bytearray)
+    if is_text or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise TypeError(f"{name} must be a number of seconds or None, not {kind(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    if math.isnan(number) or number < 0 or (finite and math.isinf(number)):
+        kind_of = "a finite number" if finite else "a number"
+        raise ValueError(f"{name} must be {kind_of} of seconds, 0 or more, not {value!r}")
+    return number
+
+
+def module_names(name: str, value: Any) -> tuple[str, ...]:
+    """``value`` as a tuple of names; raises TypeError."""
+    if isinstance(value, str):
+        raise TypeError(f"{name} takes several names of modules: write it as a tuple")
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a tuple of names of modules, not {kind(value)}")
+    names = tuple(value)
+    for module in names:
+        if not isinstance(module, str):
+            raise TypeError(f"{name} must be names of modules: {module!r} is none")
+    return names
+
+
+def kind(value: object) -> str:
+    return type(value).__name__

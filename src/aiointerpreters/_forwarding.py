@@ -1,0 +1,224 @@
+"""Log records and warnings, from a worker to the main program; _listening.py is the other end.
+
+Nothing is imported for it when a worker starts. A finder waits for the worker to import `logging`
+or `warnings`, and sets them up when that has been done: then a handler of the root logger
+(_records.py), and ``warnings.showwarning``, send what they get to the main program's queue. Part of
+every worker's start, so it imports as little as can be.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import time
+
+from .workers import current_worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any, TextIO
+
+    from . import _core
+
+#: The levels that loggers of the main program were given, by name, and that of logging.disable().
+type Levels = tuple[dict[str, int], int]
+#: What a worker needs to know of the main program: the queue, the levels.
+type Link = tuple[_core.Queue[Any], Levels]
+
+#: How many items may wait in the queue for the main program's handlers. What comes then is dropped,
+#: until they are no more than RESUME: or there would be a gap after every other record.
+LIMIT = 10_000
+RESUME = LIMIT // 2
+
+#: This worker's way to the main program; None in a program that is no worker, or has none.
+channel: Channel | None = None
+
+
+class Channel:
+    """Puts a worker's items into the main program's queue; never blocks, and never raises.
+
+    The queue has no bound of its own, so that there is always room to tell of what was dropped:
+
+    - where the dropping begins, in order with the records, with a view of the count. When that has
+      come to its turn in the main program there is room again, and the count says how many it was.
+    - where records get through again, or the worker ends.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.queue, self.levels = link
+        self._own_thread = _thread.get_ident()
+        worker = current_worker()
+        assert worker is not None
+        self.worker = worker.name
+        #: Unlike the name, which is used again, no other worker has it.
+        self._key = (_thread.get_native_id(), time.monotonic_ns())
+        # Guards the rest, and the order of items. Encoding may run the garbage collector and so
+        # anything, in which something is logged: hence an RLock.
+        self._lock = _thread.RLock()
+        self._is_dropping = False
+        #: How many items were ever dropped: 8 bytes, little-endian.
+        self._dropped = bytearray(8)
+        self._reports_at_exit = False
+
+    def send(self, item: tuple[Any, ...]) -> None:
+        """Put an item of exact builtins, or drop it and count that."""
+        try:
+            with self._lock:
+                if self.queue.qsize() >= (RESUME if self._is_dropping else LIMIT):
+                    self._drop()
+                    return
+                self._report()
+                self.queue.put_nowait(item)
+        except Exception:
+            # The main program has stopped listening, or this worker is ending.
+            pass
+
+    def thread_name(self, ident: int | None, name: str | None) -> str | None:
+        """How a thread of this worker is called in the main program."""
+        if name is None:  # logging.logThreads is off
+            return None
+        return self.worker if ident == self._own_thread else f"{self.worker}/{name}"
+
+    def _drop(self) -> None:
+        count = int.from_bytes(self._dropped, "little") + 1
+        self._dropped[:] = count.to_bytes(8, "little")
+        if self._is_dropping:
+            return
+        self._is_dropping = True
+        view = memoryview(self._dropped).toreadonly()
+        self.queue.put_nowait(("dropping", self._key, self.worker, view))
+        if not self._reports_at_exit:
+            import atexit
+
+            self._reports_at_exit = True
+            atexit.register(self._report_at_exit)
+
+    def _report(self) -> None:
+        if self._is_dropping:
+            self._is_dropping = False
+            count = int.from_bytes(self._dropped, "little")
+            self.queue.put_nowait(("dropped", self._key, self.worker, count))
+
+    def _report_at_exit(self) -> None:
+        try:
+            with self._lock:
+                self._report()
+        except Exception:
+            pass  # as in send()
+
+
+# ---- when a module is imported ----
+
+
+def set_up(link: Link) -> None:
+    """In a new worker: forward, as soon as there is anything that could be."""
+    global channel
+    channel = Channel(link)
+    waits_for = {"logging": _set_up_logging, "warnings": _set_up_warnings}
+    for name, set_up_module in list(waits_for.items()):
+        if name in sys.modules:
+            set_up_module(sys.modules[name])
+    sys.meta_path.insert(0, _Finder(waits_for))
+
+
+class _Finder:
+    """Finds what the others find, and has `logging` and `warnings` set up once they are loaded.
+
+    It stays, as a module may be reloaded.
+    """
+
+    def __init__(self, waits_for: dict[str, Callable[[ModuleType], None]]) -> None:
+        self._waits_for = waits_for
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in self._waits_for:
+            return None
+        for finder in sys.meta_path:
+            find_spec = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find_spec and find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Loader(spec.loader, self._waits_for[name])  # type: ignore[assignment]
+                return spec
+        return None
+
+
+class _Loader:
+    """Loads by the real loader, which it leaves in its place, and sets up what was loaded."""
+
+    def __init__(self, real: Any, set_up_module: Callable[[ModuleType], None]) -> None:
+        self._real = real
+        self._set_up_module = set_up_module
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        spec.loader = self._real
+        try:
+            created: ModuleType | None = self._real.create_module(spec)
+        finally:
+            spec.loader = self  # type: ignore[assignment]
+        return created
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._real
+        module.__loader__ = self._real
+        self._real.exec_module(module)
+        self._set_up_module(module)
+
+
+def _set_up_logging(logging: ModuleType) -> None:
+    from . import _records
+
+    assert channel is not None
+    _records.set_up(logging, channel)
+
+
+# ---- warnings ----
+
+
+def _set_up_warnings(warnings: ModuleType) -> None:
+    """Send what this worker's filters let through to the main program.
+
+    As with ``logging.captureWarnings()``, what user code assigns to it later counts.
+    """
+    assert channel is not None
+    send = channel.send
+    show_here = warnings.showwarning
+
+    def showwarning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        try:
+            if file is not None:
+                raise TypeError("it is for that file")
+            item = ("warning", _plain(str(message)), category.__module__, category.__qualname__)
+            place = (_plain(filename), int(lineno), _module_of(filename))
+        except Exception:  # of the message's __str__, say
+            show_here(message, category, filename, lineno, file, line)
+            return
+        send(item + place)
+
+    warnings.showwarning = showwarning  # type: ignore[attr-defined]
+
+
+def _plain(text: str) -> str:
+    """Not of a subclass."""
+    return str.__str__(text)
+
+
+def _module_of(filename: str) -> str | None:
+    """The module of that file, which filters may ask for."""
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) == filename:
+            return "__main__" if name == "__mp_main__" else name
+    return None

@@ -1,0 +1,163 @@
+/* interrupt.c: how running Python code is stopped.
+ *
+ * The public way is PyThreadState_SetAsyncExc(), which finds a thread only among those of
+ * the interpreter it is called in. So a helper thread enters the worker's interpreter
+ * with a thread state of its own, which waits for the worker to give up its GIL, up to the
+ * switch interval, and sends the exception from there. Whether there still is something to
+ * interrupt is looked up then, with the GIL held: so the exception cannot be meant for one
+ * task and sent to the next. After each task the worker takes back an exception that was
+ * sent and did not arrive in time.
+ *
+ * An exception is sent once, so that `finally` blocks can do their work, for which they
+ * have the grace period. Whoever is not done then has swallowed it, or lost it (in a
+ * __del__, say), or sits in a C function: it gets another one, after pauses that double.
+ */
+#include "interrupt.h"
+
+#include "blocked.h"
+#include "core/clock.h"
+#include "core/monitor.h"
+#include "core/thread.h"
+#include "pool.h"
+#include "workers.h"
+
+static const int64_t FIRST_PAUSE_NS = 100 * 1000 * 1000;
+static const int64_t LONGEST_PAUSE_NS = 3200 * 1000 * 1000LL;
+
+/* With a thread state of the worker's interpreter, whose GIL is held. */
+static void
+send_exception(AioWorker *worker)
+{
+    pthread_mutex_lock(&worker->running_lock);
+    if (worker->interruptible && (!worker->interrupted || worker->insist) &&
+        aio_worker_wants_interruption(worker)) {
+        worker->interrupted = true;
+        worker->insist = false;
+        PyThreadState_SetAsyncExc(worker->thread_id, worker->interrupted_type);
+        aio_blocked_interrupt_work(worker->home, AIO_BLOCKED_TASK);
+    }
+    pthread_mutex_unlock(&worker->running_lock);
+}
+
+/* Waits for the worker's GIL: for the switch interval, or as long as a C function keeps it. */
+static void
+enter_and_send(AioWorker *worker)
+{
+    pthread_mutex_lock(&worker->lock);
+    if (worker->interpreter != NULL) {
+        PyThreadState *tstate = PyThreadState_New(worker->interpreter);
+        if (tstate != NULL) {
+            PyEval_RestoreThread(tstate);
+            send_exception(worker);
+            PyThreadState_Clear(tstate);
+            PyThreadState_DeleteCurrent();
+        }
+    }
+    pthread_mutex_unlock(&worker->lock);
+}
+
+/* The interrupter's thread. */
+static void
+interrupter_main(void *argument)
+{
+    AioWorker *worker = argument;
+    AioPool *pool = aio_pool_acquire(worker->pool);
+    long seen = atomic_load(&worker->interruptions);
+    while (seen > 0) {
+        enter_and_send(worker);
+        /* What was asked for since then may concern another task. */
+        seen = atomic_fetch_sub(&worker->interruptions, seen) - seen;
+    }
+    aio_worker_release(worker);
+    aio_pending_done(&pool->lingering);
+    aio_pool_release(pool);
+}
+
+/* Send the exception from a thread of its own, because that may have to wait for the
+ * worker's GIL. Where no thread can be had, the grace timer tries again. */
+static void
+start_interrupter(AioWorker *worker)
+{
+    if (atomic_fetch_add(&worker->interruptions, 1) > 0) {
+        return; /* the one that is at work will look again */
+    }
+    /* Nobody but the end of the program waits for it. */
+    aio_pending_add(&worker->pool->lingering);
+    aio_counted_acquire(&worker->counted);
+    if (aio_thread_start(interrupter_main, worker, "aio-interrupt") < 0) {
+        atomic_store(&worker->interruptions, 0);
+        aio_pending_done(&worker->pool->lingering);
+        aio_worker_release(worker);
+    }
+}
+
+void
+aio_interrupt_watch(AioWorker *worker)
+{
+    /* Where it can't be, nobody watches over the end. */
+    (void)aio_monitor_set_earlier(&worker->grace, aio_clock_ns() + worker->pool->grace_ns);
+}
+
+void
+aio_interrupt(AioWorker *worker)
+{
+    aio_interrupt_watch(worker);
+    start_interrupter(worker);
+}
+
+/* Whether a plain call, or the set-up, has used up its grace. If so it is to be interrupted
+ * once more. `*again`: when to look next; negative: not. */
+static bool
+is_task_stuck(AioWorker *worker, int64_t now, int64_t *again)
+{
+    AioPool *pool = worker->pool;
+    AioTask *task;
+    bool is_stuck = false;
+
+    *again = AIO_NEVER;
+    pthread_mutex_lock(&worker->running_lock);
+    if (worker->interruptible && aio_worker_wants_interruption(worker)) {
+        task = worker->current;
+        const bool is_abandoned =
+            task != NULL && atomic_load_explicit(&task->abandoned, memory_order_acquire);
+        const int64_t told_at =
+            is_abandoned ? task->abandoned_at_ns : aio_pool_stopping_at_ns(pool);
+        is_stuck = now >= told_at + pool->grace_ns;
+        *again =
+            is_stuck ? now + aio_interrupt_next_pause(&worker->pause_ns) : told_at + pool->grace_ns;
+        worker->insist = is_stuck;
+    }
+    pthread_mutex_unlock(&worker->running_lock);
+    return is_stuck;
+}
+
+int64_t
+aio_interrupt_next_pause(int64_t *pause_ns)
+{
+    const int64_t longer = 2 * *pause_ns;
+    *pause_ns = longer < FIRST_PAUSE_NS     ? FIRST_PAUSE_NS
+                : longer > LONGEST_PAUSE_NS ? LONGEST_PAUSE_NS
+                                            : longer;
+    return *pause_ns;
+}
+
+int64_t
+aio_interrupt_grace_is_over(AioTimer *grace)
+{
+    AioWorker *worker = aio_container_of(grace, AioWorker, grace);
+    const int64_t now = aio_clock_ns();
+    int64_t task_again, loop_again;
+    const bool is_stuck = is_task_stuck(worker, now, &task_again);
+    const bool is_loop_stuck = aio_loop_is_stuck(&worker->loop, now, &loop_again);
+
+    if (is_stuck || is_loop_stuck) {
+        aio_workers_replace_stuck(worker);
+    }
+    if (is_stuck) {
+        start_interrupter(worker);
+    }
+    if (is_loop_stuck) {
+        aio_loop_insist(&worker->loop);
+    }
+    return task_again < 0 || (loop_again >= 0 && loop_again < task_again) ? loop_again : task_again;
+}

@@ -1,0 +1,28 @@
+/* interrupt.h: how running Python code is stopped.
+ *
+ *     asked for ──► exception sent ──► the code ends, `finally` and all
+ *         │              │
+ *         │              └── grace period over: the worker is *stuck*: replaced, and it ends
+ *         │                  when it comes back; another exception is sent, again and again
+ *         └── the task ended meanwhile: nothing is sent
+ */
+#ifndef AIO_BINDING_INTERRUPT_H
+#define AIO_BINDING_INTERRUPT_H
+
+#include "worker.h"
+
+/* Interrupt what the worker runs, if that is to be interrupted, and watch over its end.
+ * Returns at once. Any thread, no lock of the pool's held. */
+void aio_interrupt(AioWorker *worker);
+
+/* Only watch over the end of what is told to stop by other means. */
+void aio_interrupt_watch(AioWorker *worker);
+
+/* The next of the pauses between one exception and another, after the one in `*pause_ns` (0 at
+ * first), which it replaces. */
+int64_t aio_interrupt_next_pause(int64_t *pause_ns);
+
+/* The fire of AioWorker.grace. */
+int64_t aio_interrupt_grace_is_over(AioTimer *grace);
+
+#endif

@@ -1,0 +1,568 @@
+/* workers.c: a pool's workers: how many there are, and which.
+ *
+ * Entered from everywhere: by callers with their GIL held, by workers without it, and
+ * under the timers' lock. Threads are started under the lock, which takes some tens of
+ * microseconds, so that the counts are always true.
+ *
+ * Why no task is left lying. A task that is pushed while nobody serves finds `may_grow` set,
+ * because that is written before the last worker is dismissed from the queue; so its
+ * submitter comes here, and starts a worker. One that was pushed just before the queue was
+ * closed is found by aio_workers_close(). And who retires in another's favour has started
+ * that one before.
+ *
+ * A worker that has been *detached* counts in the pool's `lingering`, no more in its
+ * `live_workers` and `threads`: the end of the pool does not wait for it, only the end of the
+ * interpreter that started the pool.
+ */
+#include "workers.h"
+
+#include "core/thread.h"
+#include "interrupt.h"
+#include "pool.h"
+#include "worker.h"
+
+int
+aio_workers_init(AioWorkers *workers)
+{
+    *workers = (AioWorkers){0};
+    aio_list_init(&workers->list);
+    return pthread_mutex_init(&workers->lock, NULL) == 0 ? 0 : -1;
+}
+
+void
+aio_workers_destroy(AioWorkers *workers)
+{
+    pthread_mutex_destroy(&workers->lock);
+}
+
+/* ---- with the lock held ---------------------------------------------------- */
+
+#define for_each_worker(worker, workers)                                                           \
+    for (AioListNode *link_ = (workers)->list.head.next;                                           \
+         link_ != &(workers)->list.head &&                                                         \
+         ((worker) = aio_container_of(link_, AioWorker, link), true);                              \
+         link_ = link_->next)
+
+/* `change` more serve than did. */
+static void
+count_serving(AioWorkers *workers, int change)
+{
+    workers->serving += change;
+    atomic_store_explicit(&workers->may_grow, workers->serving < workers->most,
+                          memory_order_relaxed);
+}
+
+static int
+smallest_free_index(AioWorkers *workers)
+{
+    AioWorker *worker;
+    int index = -1;
+    bool is_taken;
+    do {
+        index++;
+        is_taken = false;
+        for_each_worker(worker, workers)
+        {
+            is_taken = is_taken || worker->index == index;
+        }
+    } while (is_taken);
+    return index;
+}
+
+static int
+count_starting(AioWorkers *workers)
+{
+    AioWorker *worker;
+    int count = 0;
+    for_each_worker(worker, workers)
+    {
+        count += worker->is_serving && !worker->is_ready;
+    }
+    return count;
+}
+
+/* Calls that nobody has begun. */
+static long
+count_waiting(AioPool *pool)
+{
+    return aio_taskqueue_length(&pool->queue) + aio_coroutines_count_waiting(&pool->coroutines);
+}
+
+/* Whether there is, or may be, anything to do for a new worker. */
+static bool
+may_start(AioPool *pool)
+{
+    return !aio_pool_is_stopping(pool) && (pool->workers.is_open || count_waiting(pool) > 0);
+}
+
+/* The new worker, borrowed from the list; NULL if it could not be started. */
+static AioWorker *
+start_worker(AioPool *pool)
+{
+    AioWorkers *workers = &pool->workers;
+    AioWorker *worker = aio_worker_new(pool, smallest_free_index(workers));
+    if (worker == NULL) {
+        return NULL;
+    }
+    if (!aio_pending_add_unless_zero(&pool->live_workers)) { /* the pool has ended */
+        aio_worker_release(worker);
+        return NULL;
+    }
+    aio_pending_add(&pool->threads);
+    worker->generation = workers->generation;
+    worker->is_serving = true;
+    aio_list_append(&workers->list, &worker->link);
+    count_serving(workers, +1);
+    aio_counted_acquire(&worker->counted); /* the thread's */
+    if (aio_thread_start(aio_worker_main, worker, pool->name) < 0) {
+        count_serving(workers, -1);
+        aio_list_unlink(&worker->link);
+        aio_worker_release(worker);
+        aio_worker_release(worker);
+        /* Somebody else is counted in both, or they would have been zero. */
+        aio_pending_done(&pool->threads);
+        aio_pending_done(&pool->live_workers);
+        return NULL;
+    }
+    workers->started_count++;
+    return worker;
+}
+
+/* Start another, if there may be more, for a task that all are too busy for. */
+static void
+start_wanted(AioPool *pool)
+{
+    AioWorkers *workers = &pool->workers;
+    if (may_start(pool) && workers->serving < workers->most &&
+        count_starting(workers) < count_waiting(pool)) {
+        (void)start_worker(pool);
+    }
+}
+
+/* No task for it any more. True if that leaves tasks for which all others are too busy. */
+static bool
+retire(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+    if (workers->successor == worker) {
+        workers->successor = NULL;
+    }
+    if (!worker->is_serving) {
+        return false;
+    }
+    worker->is_serving = false;
+    count_serving(workers, -1); /* before it can be seen in the queue */
+    aio_coroutines_retire_loop(&worker->loop);
+    return aio_taskqueue_dismiss(&pool->queue, &worker->consumer);
+}
+
+static unsigned long
+count_tasks(AioWorker *worker)
+{
+    return atomic_load_explicit(&worker->task_count, memory_order_relaxed) +
+           atomic_load_explicit(&worker->loop.call_count, memory_order_relaxed);
+}
+
+static bool
+is_idle(AioWorker *worker)
+{
+    pthread_mutex_lock(&worker->running_lock);
+    const bool idle = worker->is_ready && worker->current == NULL;
+    pthread_mutex_unlock(&worker->running_lock);
+    return idle;
+}
+
+/* A worker that serves, an idle one if there is one; `old`: of an older generation. */
+static AioWorker *
+choose(AioWorkers *workers, bool old)
+{
+    AioWorker *worker, *chosen = NULL;
+    for_each_worker(worker, workers)
+    {
+        if (worker->is_serving && (!old || worker->generation != workers->generation)) {
+            chosen = worker;
+            if (is_idle(worker)) {
+                break;
+            }
+        }
+    }
+    return chosen;
+}
+
+/* Fewer serve than should; the successor will not be one more, but take another's place. */
+static bool
+is_too_small(AioWorkers *workers)
+{
+    return workers->serving - (workers->successor != NULL) < workers->least;
+}
+
+static void
+retire_surplus(AioWorkers *workers)
+{
+    while (workers->serving > workers->most + (workers->successor != NULL)) {
+        (void)retire(choose(workers, false)); /* there may be no more than are left */
+    }
+}
+
+/* Go on recycling, if that is under way. True if it has come to its end, which is to be
+ * announced once the lock is free. */
+static bool
+recycle_next(AioPool *pool)
+{
+    AioWorkers *workers = &pool->workers;
+    if (!workers->is_recycling || workers->successor != NULL) {
+        return false;
+    }
+    if (choose(workers, true) != NULL && may_start(pool)) {
+        workers->successor = start_worker(pool);
+    }
+    workers->is_recycling = workers->successor != NULL;
+    return !workers->is_recycling;
+}
+
+/* ---- size ------------------------------------------------------------------ */
+
+int
+aio_workers_start(AioPool *pool, int least, int most)
+{
+    AioWorkers *workers = &pool->workers;
+    int started = 0;
+
+    pthread_mutex_lock(&workers->lock);
+    /* The pool's own, so that it does not end before it is closed. */
+    aio_pending_add(&pool->live_workers);
+    aio_pending_add(&pool->threads);
+    workers->is_open = true;
+    workers->is_elastic = least < most;
+    workers->least_wanted = least;
+    workers->least = least;
+    workers->most = most;
+    count_serving(workers, 0);
+    while (started < least && start_worker(pool) != NULL) {
+        started++;
+    }
+    pthread_mutex_unlock(&workers->lock);
+    return started;
+}
+
+bool
+aio_workers_grow(AioPool *pool)
+{
+    AioWorkers *workers = &pool->workers;
+    pthread_mutex_lock(&workers->lock);
+    start_wanted(pool);
+    const bool is_hopeful = workers->serving > 0 || !workers->is_open;
+    pthread_mutex_unlock(&workers->lock);
+    return is_hopeful;
+}
+
+int
+aio_workers_resize(AioPool *pool, int most)
+{
+    AioWorkers *workers = &pool->workers;
+    bool has_failed = false;
+
+    pthread_mutex_lock(&workers->lock);
+    workers->most = most;
+    workers->least =
+        workers->is_elastic && workers->least_wanted < most ? workers->least_wanted : most;
+    count_serving(workers, 0);
+    while (!has_failed && may_start(pool) &&
+           (is_too_small(workers) ||
+            (workers->serving < most && count_starting(workers) < count_waiting(pool)))) {
+        has_failed = start_worker(pool) == NULL;
+    }
+    retire_surplus(workers);
+    pthread_mutex_unlock(&workers->lock);
+    return has_failed ? -1 : 0;
+}
+
+void
+aio_workers_recycle(AioPool *pool)
+{
+    AioWorkers *workers = &pool->workers;
+    bool has_ended;
+
+    pthread_mutex_lock(&workers->lock);
+    workers->generation++;
+    if (!workers->is_recycling) {
+        workers->is_recycling = true;
+        aio_pending_add(&pool->recycling);
+    }
+    has_ended = recycle_next(pool);
+    pthread_mutex_unlock(&workers->lock);
+    if (has_ended) {
+        aio_pending_done(&pool->recycling);
+    }
+}
+
+void
+aio_workers_close(AioPool *pool)
+{
+    AioWorkers *workers = &pool->workers;
+    bool is_hopeless;
+
+    pthread_mutex_lock(&workers->lock);
+    const bool was_open = workers->is_open;
+    const bool was_recycling = workers->is_recycling;
+    workers->is_open = false;
+    workers->is_recycling = false;
+    /* Nobody serves, and a task came just before the queue was closed. */
+    is_hopeless =
+        was_open && workers->serving == 0 && may_start(pool) && start_worker(pool) == NULL;
+    pthread_mutex_unlock(&workers->lock);
+    if (is_hopeless) {
+        aio_pool_empty_queue(pool, AIO_TASK_CANCELLED);
+    }
+    if (was_recycling) {
+        aio_pending_done(&pool->recycling);
+    }
+    if (was_open) {
+        aio_pending_done(&pool->live_workers);
+        aio_pending_done(&pool->threads);
+    }
+}
+
+/* ---- a worker's own steps ---------------------------------------------------- */
+
+void
+aio_workers_ready(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+    bool has_ended;
+
+    pthread_mutex_lock(&workers->lock);
+    if (workers->successor == worker) {
+        workers->successor = NULL;
+        AioWorker *old = choose(workers, true);
+        if (old != NULL && retire(old)) {
+            start_wanted(pool); /* beside this one, which takes one of those tasks */
+        }
+        retire_surplus(workers);
+    }
+    worker->is_ready = true;
+    has_ended = recycle_next(pool);
+    pthread_mutex_unlock(&workers->lock);
+    if (has_ended) {
+        aio_pending_done(&pool->recycling);
+    }
+}
+
+AioIdleResult
+aio_workers_retire_idle(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+    AioIdleResult result = AIO_IDLE_STAYS;
+
+    pthread_mutex_lock(&workers->lock);
+    if (worker->is_serving && workers->serving > workers->least) {
+        count_serving(workers, -1); /* before it can be seen in the queue */
+        bool retires = aio_taskqueue_dismiss_idle(&pool->queue, &worker->consumer);
+        if (retires && !aio_coroutines_retire_idle_loop(&worker->loop)) {
+            aio_taskqueue_readmit(&pool->queue, &worker->consumer);
+            retires = false;
+        }
+        if (retires) {
+            worker->is_serving = false;
+            result = AIO_IDLE_RETIRED;
+        }
+        else {
+            count_serving(workers, +1);
+            result = AIO_IDLE_WANTED;
+        }
+    }
+    pthread_mutex_unlock(&workers->lock);
+    return result;
+}
+
+bool
+aio_workers_renew(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+
+    pthread_mutex_lock(&workers->lock);
+    if (worker->is_serving && may_start(pool) && start_worker(pool) != NULL) {
+        (void)retire(worker); /* the successor takes what is left */
+    }
+    const bool retires = !worker->is_serving;
+    pthread_mutex_unlock(&workers->lock);
+    return retires;
+}
+
+void
+aio_workers_leave(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+    bool has_ended;
+
+    pthread_mutex_lock(&workers->lock);
+    (void)retire(worker); /* it was busy: nothing had been left to it */
+    has_ended = recycle_next(pool);
+    pthread_mutex_unlock(&workers->lock);
+    if (has_ended) {
+        aio_pending_done(&pool->recycling);
+    }
+}
+
+void
+aio_workers_detach(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+
+    pthread_mutex_lock(&workers->lock);
+    const bool was_detached = worker->is_detached;
+    if (!was_detached) {
+        worker->is_detached = true;
+        aio_pending_add(&pool->lingering); /* before: who waits for the others shall find it */
+    }
+    pthread_mutex_unlock(&workers->lock);
+    if (!was_detached) {
+        aio_pending_done(&pool->live_workers);
+        aio_pending_done(&pool->threads);
+    }
+}
+
+void
+aio_workers_ended(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+
+    pthread_mutex_lock(&workers->lock);
+    aio_list_unlink(&worker->link);
+    workers->task_count += count_tasks(worker);
+    const bool was_detached = worker->is_detached;
+    worker->is_detached = true;
+    pthread_mutex_unlock(&workers->lock);
+    aio_worker_release(worker); /* the list's */
+    if (was_detached) {
+        aio_pending_done(&pool->lingering);
+    }
+    else {
+        aio_pending_done(&pool->live_workers);
+        aio_pending_done(&pool->threads);
+    }
+}
+
+/* ---- for others -------------------------------------------------------------- */
+
+void
+aio_workers_replace_stuck(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+
+    pthread_mutex_lock(&workers->lock);
+    if (!worker->is_stuck) {
+        worker->is_stuck = true;
+        workers->stuck_count++;
+    }
+    (void)retire(worker); /* as it was busy */
+    if (may_start(pool) &&
+        (is_too_small(workers) || (workers->serving < workers->most && count_waiting(pool) > 0))) {
+        (void)start_worker(pool); /* or the next time */
+    }
+    pthread_mutex_unlock(&workers->lock);
+    aio_workers_detach(worker);
+}
+
+AioWorker *
+aio_workers_find(AioPool *pool, const AioTask *task)
+{
+    AioWorkers *workers = &pool->workers;
+    AioWorker *worker, *found = NULL;
+
+    pthread_mutex_lock(&workers->lock);
+    for_each_worker(worker, workers)
+    {
+        if (aio_worker_runs(worker, task)) {
+            found = worker;
+            aio_counted_acquire(&found->counted);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&workers->lock);
+    return found;
+}
+
+/* One that has not been told to stop, a new reference; it is regarded as told. */
+static AioWorker *
+next_to_stop(AioWorkers *workers)
+{
+    AioWorker *worker, *found = NULL;
+    pthread_mutex_lock(&workers->lock);
+    for_each_worker(worker, workers)
+    {
+        if (!worker->is_told_to_stop) {
+            worker->is_told_to_stop = true;
+            found = worker;
+            aio_counted_acquire(&found->counted);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&workers->lock);
+    return found;
+}
+
+void
+aio_workers_interrupt(AioPool *pool)
+{
+    AioWorker *worker;
+    while ((worker = next_to_stop(&pool->workers)) != NULL) {
+        aio_interrupt(worker);
+        aio_worker_release(worker);
+    }
+}
+
+void
+aio_workers_nudge(AioPool *pool)
+{
+    AioWorkers *workers = &pool->workers;
+    AioWorker *worker;
+
+    pthread_mutex_lock(&workers->lock);
+    for_each_worker(worker, workers)
+    {
+        aio_taskqueue_nudge(&pool->queue, &worker->consumer);
+    }
+    pthread_mutex_unlock(&workers->lock);
+}
+
+void
+aio_workers_count(AioPool *pool, AioWorkersCounts *counts)
+{
+    AioWorkers *workers = &pool->workers;
+    AioWorker *worker;
+
+    *counts = (AioWorkersCounts){0};
+    pthread_mutex_lock(&workers->lock);
+    counts->started = workers->started_count;
+    counts->replaced = workers->stuck_count;
+    counts->tasks = workers->task_count;
+    for_each_worker(worker, workers)
+    {
+        counts->tasks += count_tasks(worker);
+        if (worker->is_stuck) {
+            counts->stuck++;
+        }
+        else if (!worker->is_serving) {
+            counts->retiring++;
+        }
+        else if (!worker->is_ready) {
+            counts->starting++;
+        }
+        else if (is_idle(worker)) {
+            counts->idle++;
+        }
+        else {
+            counts->busy++;
+        }
+    }
+    pthread_mutex_unlock(&workers->lock);
+}

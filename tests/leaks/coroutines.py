@@ -1,0 +1,37 @@
+"""Coroutines in workers: they return, fail, are cancelled waiting and running, use a queue."""
+
+import asyncio
+
+from measure import arguments, check
+
+from aiointerpreters import Queue, Runner
+from workfns import coroutines, values
+
+
+async def one_round() -> None:
+    source: Queue[int] = Queue(2)
+    target: Queue[int] = Queue(2)
+    doubling = runner.submit(coroutines.double_all, source, target)
+    sleeping = [runner.submit(asyncio.sleep, 3600) for _ in range(30)]
+    calls = [runner.submit(coroutines.add, [n] * 50, [n]) for n in range(200)]
+    failing = [runner.submit(coroutines.fail, "text") for _ in range(20)]
+    for n in range(10):
+        await source.aput(n)
+        await target.aget()
+    for future in [*sleeping, *calls[::3]]:
+        future.cancel()
+    await source.aput(-1)
+    await asyncio.wait([doubling, *sleeping, *calls, *failing])
+    for future in failing:
+        assert isinstance(future.exception(), ValueError)
+    await runner.run(values.square, 2)
+
+
+options = arguments(warm_up=20, rounds=100, allowed=4)
+with asyncio.Runner() as loop_runner, Runner(workers=2, concurrency=40) as runner:
+    check(
+        lambda: loop_runner.run(one_round()),
+        warm_up=options.warm_up,
+        rounds=options.rounds,
+        allowed=options.allowed,
+    )

@@ -1,0 +1,314 @@
+"""Work that can't be interrupted: its caller goes on at once, its worker is replaced."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aiointerpreters import Runner
+from helpers.gate import Gate, Trace
+from helpers.limits import SOON
+from helpers.process import LINUX, until
+from helpers.programs import Program
+from workfns import control, values, waiting
+
+#: Seconds. Long enough for a clean end where one is expected on the way.
+GRACE = 0.05
+PATIENT = 10 * SOON
+
+STUCK = [
+    control.read_until,
+    control.lock_until,
+    control.hold_the_gil_until,
+    control.swallow_until,
+]
+stuck_functions = pytest.mark.parametrize(
+    "function", STUCK, ids=[function.__name__ for function in STUCK]
+)
+
+
+@pytest.fixture(autouse=True)
+def _watch(silent: Callable[[], None]) -> Callable[[], None]:
+    return silent
+
+
+async def get_stuck(runner: Runner, gate: Gate, *calls: asyncio.Future[Any]) -> None:
+    """Cancel what has come to the gate, and wait until its workers have been replaced."""
+    before = runner.stats().replaced
+    await gate.reached(len(calls))
+    for call in calls:
+        call.cancel()
+    assert await until(lambda: runner.stats().replaced == before + len(calls))
+
+
+class TestStuck:
+    @stuck_functions
+    def test_the_caller_is_released_at_once(
+        self, function: Any, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=PATIENT) as runner, gate:
+                call = asyncio.create_task(runner.run(function, *gate.fds, trace.fd))
+                await gate.reached()
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                # It still runs, and nobody has given it up.
+                assert runner.stats().busy == 1
+                assert b"f" not in trace.marks()
+                gate.open()
+                assert await runner.run(values.square, 3) == 9
+
+        asyncio.run(main())
+
+    @stuck_functions
+    def test_after_the_grace_period_its_worker_is_replaced(
+        self, function: Any, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                await runner.run(control.remember, "the first worker")
+                call = runner.submit(function, *gate.fds, trace.fd)
+                await get_stuck(runner, gate, call)
+                assert await runner.run(control.recall) is None
+                stats = runner.stats()
+                assert (stats.stuck, stats.replaced, stats.started) == (1, 1, 2)
+                assert stats.idle + stats.busy == 1
+                gate.open()
+                # It ends when it comes back, and takes no other call.
+                assert await until(lambda: runner.stats().stuck == 0)
+                for _ in range(20):
+                    assert await runner.run(control.recall) is None
+                stats = runner.stats()
+                assert (stats.replaced, stats.started, stats.retiring) == (1, 2, 0)
+
+        asyncio.run(main())
+
+    def test_queued_calls_go_on(self, gate: Gate, trace: Trace, silent: Callable[[], None]) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                call = runner.submit(control.read_until, *gate.fds, trace.fd)
+                queued = [runner.submit(values.square, n) for n in range(50)]
+                await gate.reached()
+                call.cancel()
+                assert await asyncio.gather(*queued) == [n * n for n in range(50)]
+                assert runner.stats().stuck == 1
+
+        asyncio.run(main())
+
+    def test_the_runner_keeps_its_full_capacity(
+        self, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        """However many workers are stuck, so many others can run at once."""
+
+        async def main() -> None:
+            silent()
+            stuck, meeting = gate, Gate()
+            async with Runner(workers=2, grace_period=GRACE) as runner, stuck, meeting:
+                for n in range(1, 4):
+                    calls = [
+                        runner.submit(control.read_until, *stuck.fds, trace.fd) for _ in range(2)
+                    ]
+                    await get_stuck(runner, stuck, *calls)
+                    assert runner.stats().stuck == 2 * n
+                both = [runner.submit(waiting.wait_at, *meeting.fds, n) for n in range(2)]
+                await meeting.reached(2)
+                meeting.open()
+                assert await asyncio.gather(*both) == [0, 1]
+                stuck.open()
+                assert await until(lambda: runner.stats().stuck == 0)
+                assert runner.stats().started == 8
+            meeting.close()
+
+        asyncio.run(main())
+
+    def test_indexes_of_stuck_workers_are_not_used_again_while_they_live(
+        self, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                call = runner.submit(control.read_until, *gate.fds, trace.fd)
+                await get_stuck(runner, gate, call)
+                assert await runner.run(control.index) == 1
+
+        asyncio.run(main())
+
+    def test_it_is_interrupted_again_until_it_ends(
+        self, gate: Gate, signals: Any, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                call = runner.submit(control.swallow_and_mark_until, *gate.fds, signals.fd)
+                await gate.reached()
+                call.cancel()
+                assert await signals.arrive(3) == b"iii"
+                assert runner.stats().replaced == 1
+
+        asyncio.run(main())
+
+    def test_a_clean_end_within_the_grace_period_keeps_the_worker(
+        self, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=PATIENT) as runner, gate:
+                await runner.run(control.remember, "kept")
+                call = runner.submit(control.read_until, *gate.fds, trace.fd)
+                await gate.reached()
+                call.cancel()
+                recall = runner.submit(control.recall)
+                gate.open()
+                assert await recall == "kept"
+                assert runner.stats().started == 1
+
+        asyncio.run(main())
+
+    def test_without_any_grace_a_stuck_worker_is_replaced_at_once(
+        self, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=0) as runner, gate:
+                call = runner.submit(control.read_until, *gate.fds, trace.fd)
+                await get_stuck(runner, gate, call)
+                assert await runner.run(values.square, 3) == 9
+
+        asyncio.run(main())
+
+
+class TestEnding:
+    @stuck_functions
+    def test_closing_does_not_wait_for_stuck_work(
+        self, function: Any, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            with gate:
+                async with Runner(workers=1, grace_period=GRACE) as runner:
+                    call = runner.submit(function, *gate.fds, trace.fd)
+                    await gate.reached()
+                    call.cancel()
+                    done = runner.submit(values.square, 3)
+                assert await done == 9
+                assert b"f" not in trace.marks()  # it has not ended
+                assert runner.stats().stuck == 1
+                gate.open()
+                assert await until(lambda: runner.stats().stuck == 0)
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    @stuck_functions
+    def test_a_stopped_runner_does_not_wait_for_stuck_work_and_cancels_it(
+        self,
+        function: Any,
+        asynchronous: bool,
+        gate: Gate,
+        trace: Trace,
+        silent: Callable[[], None],
+    ) -> None:
+        async def main() -> None:
+            silent()
+            runner = Runner(workers=2, grace_period=GRACE)
+            with gate:
+                calls = []
+                with pytest.raises(LookupError):
+                    if asynchronous:
+                        async with runner:
+                            calls = [runner.submit(function, *gate.fds, trace.fd) for _ in "12"]
+                            await gate.reached(2)
+                            raise LookupError
+                    else:
+                        with runner:
+                            calls = [runner.submit(function, *gate.fds, trace.fd) for _ in "12"]
+                            await gate.reached(2)
+                            raise LookupError
+                await runner.aclose()
+                assert b"f" not in trace.marks()
+                done, _ = await asyncio.wait(calls, timeout=SOON)
+                assert len(done) == 2
+                assert all(call.cancelled() for call in calls)
+
+        asyncio.run(main())
+
+    def test_a_worker_that_is_stuck_in_its_set_up_does_not_hold_up_the_end(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            with gate:
+                runner = Runner(
+                    workers=1,
+                    initializer=control.hold_up_the_set_up,
+                    initargs=gate.fds,
+                    grace_period=GRACE,
+                )
+                with pytest.raises(LookupError):
+                    async with runner:
+                        queued = runner.submit(values.square, 3)
+                        await gate.reached()
+                        raise LookupError
+                assert queued.cancelled()
+
+        asyncio.run(main())
+
+    @stuck_functions
+    def test_the_programs_end_waits_for_a_c_call_that_returns(
+        self, function: Any, program: Program
+    ) -> None:
+        ended = program(f"""
+            import asyncio, os, threading
+            from aiointerpreters import Runner
+            from workfns import control, values
+
+            announced, announce = os.pipe()
+            wait, hold = os.pipe()
+            trace, mark = os.pipe()
+
+            async def main():
+                with Runner(workers=1, grace_period=0.05) as runner:
+                    call = runner.submit(control.{function.__name__}, announce, wait, mark)
+                    os.read(announced, 1)
+                    call.cancel()
+                    print(await runner.run(values.square, 7), flush=True)
+
+            asyncio.run(main())
+            threading.Timer(0.2, os.close, (hold,)).start()
+        """)
+        ended.assert_ended(0)
+        assert ended.out == "49\n"
+
+    @pytest.mark.skipif(not LINUX, reason="counts threads in /proc")
+    def test_a_stuck_workers_thread_ends_when_it_returns(self, program: Program) -> None:
+        program("""
+            import asyncio, os
+            from aiointerpreters import Runner
+            from helpers.process import eventually, native_threads
+            from workfns import control, values
+
+            announced, announce = os.pipe()
+            wait, hold = os.pipe()
+            before = native_threads()
+
+            async def main():
+                async with Runner(workers=2, grace_period=0.01) as runner:
+                    calls = [
+                        runner.submit(control.read_until, announce, wait, 1) for _ in range(2)
+                    ]
+                    for _ in calls:
+                        os.read(announced, 1)
+                    for call in calls:
+                        call.cancel()
+                    assert await runner.run(values.square, 7) == 49
+
+            asyncio.run(main())
+            assert native_threads() >= before + 2
+            os.close(hold)
+            assert eventually(lambda: native_threads() <= before)
+        """).assert_ended(0)
