@@ -80,6 +80,12 @@ def test_200_runners_leave_nothing_behind() -> None:
     grown_by("runners", limit=110)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="CPython 3.13 leaks every interpreter")
+@pytest.mark.timeout(120 * SLOWNESS)
+def test_runners_of_coroutines_leave_nothing_behind() -> None:
+    grown_by("runners_of_coroutines", limit=110)
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="CPython 3.14 does not leak interpreters")
 @pytest.mark.timeout(120 * SLOWNESS)
 def test_runners_leak_no_more_than_the_interpreters_of_cpython() -> None:

@@ -94,6 +94,12 @@ wake_worker(AioLoop *loop)
     }
 }
 
+static bool
+takes_calls(const AioLoop *loop)
+{
+    return loop->is_set_up && !loop->is_retiring && !loop->has_ended;
+}
+
 /* Whether `loop` is to be preferred to `best`. */
 static bool
 is_better(const AioLoop *loop, const AioLoop *best)
@@ -111,8 +117,7 @@ choose_loop(AioCoroutines *coroutines)
     for (AioListNode *link = coroutines->loops.head.next; link != &coroutines->loops.head;
          link = link->next) {
         AioLoop *loop = aio_container_of(link, AioLoop, link);
-        if (loop->stage == AIO_LOOP_OPEN && loop->count < coroutines->concurrency &&
-            is_better(loop, best)) {
+        if (takes_calls(loop) && loop->count < coroutines->concurrency && is_better(loop, best)) {
             best = loop;
         }
     }
@@ -363,7 +368,8 @@ count_starting(AioCoroutines *coroutines)
     size_t count = 0;
     for (AioListNode *link = coroutines->loops.head.next; link != &coroutines->loops.head;
          link = link->next) {
-        count += aio_container_of(link, AioLoop, link)->stage == AIO_LOOP_STARTING;
+        const AioLoop *loop = aio_container_of(link, AioLoop, link);
+        count += !loop->is_set_up && !loop->is_retiring;
     }
     return count;
 }
@@ -382,9 +388,7 @@ aio_coroutines_open_loop(AioLoop *loop)
 {
     AioCoroutines *coroutines = coroutines_of(loop);
     pthread_mutex_lock(&coroutines->lock);
-    if (loop->stage == AIO_LOOP_STARTING) {
-        loop->stage = AIO_LOOP_OPEN;
-    }
+    loop->is_set_up = true;
     const size_t others = count_starting(coroutines);
     dispatch_and_unlock(coroutines, (coroutines->waiting_count + others) / (others + 1));
 }
@@ -405,8 +409,8 @@ aio_coroutines_retire_idle_loop(AioLoop *loop)
     AioCoroutines *coroutines = coroutines_of(loop);
     pthread_mutex_lock(&coroutines->lock);
     const bool is_idle = loop->count == 0 && coroutines->waiting_count == 0;
-    if (is_idle && loop->stage != AIO_LOOP_ENDED) {
-        loop->stage = AIO_LOOP_RETIRING;
+    if (is_idle) {
+        loop->is_retiring = true;
     }
     pthread_mutex_unlock(&coroutines->lock);
     return is_idle;
@@ -426,9 +430,7 @@ aio_coroutines_retire_loop(AioLoop *loop)
 {
     AioCoroutines *coroutines = coroutines_of(loop);
     pthread_mutex_lock(&coroutines->lock);
-    if (loop->stage != AIO_LOOP_ENDED) {
-        loop->stage = AIO_LOOP_RETIRING;
-    }
+    loop->is_retiring = true;
     pthread_mutex_unlock(&coroutines->lock);
 }
 
@@ -446,7 +448,7 @@ aio_coroutines_leave_loop(AioLoop *loop)
     has_left = !loop->has_thread && !loop->has_interrupter;
     if (has_left) {
         assert(loop->count == 0);
-        loop->stage = AIO_LOOP_ENDED;
+        loop->has_ended = true;
         aio_list_unlink(&loop->link);
     }
     /* If it was starting, its share of what waits is the others' now. */
@@ -468,9 +470,9 @@ aio_coroutines_take(AioLoop *loop, AioLoopNews *news)
     loop->has_abandoned = false;
     news->rounds = loop->seen = loop->rounds;
     if (loop->is_leaving && loop->count == 0) {
-        loop->stage = AIO_LOOP_ENDED;
+        loop->has_ended = true;
     }
-    news->is_over = loop->stage == AIO_LOOP_ENDED;
+    news->is_over = loop->has_ended;
     pthread_mutex_unlock(&coroutines->lock);
 }
 

@@ -85,7 +85,8 @@ void aio_coroutines_open_loop(AioLoop *loop);
 /* As the next, if the loop has no call and none waits; else false. */
 bool aio_coroutines_retire_idle_loop(AioLoop *loop);
 
-/* The loop takes no more calls but those that it has; its worker is going to end. */
+/* The loop takes no more calls but those that it has, as its worker is going to end: others
+ * do, and if that was the last one there has to be another. */
 void aio_coroutines_retire_loop(AioLoop *loop);
 
 /* The worker has nothing else to do: the loop is to end once its calls have. True if it has

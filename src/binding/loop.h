@@ -26,13 +26,6 @@ struct AioAsyncCall;
 struct AioPool;
 struct AioTask;
 
-typedef enum AioLoopStage {
-    AIO_LOOP_STARTING, /* its worker has not been set up */
-    AIO_LOOP_OPEN,     /* takes calls */
-    AIO_LOOP_RETIRING, /* finishes those that it has */
-    AIO_LOOP_ENDED,    /* no call will come */
-} AioLoopStage;
-
 typedef struct AioLoop {
     struct AioPool *pool;  /* borrowed: the loop is part of a worker, which is part of it */
     AioConsumer *consumer; /* borrowed: the worker's, nudged when the worker is to look */
@@ -46,10 +39,12 @@ typedef struct AioLoop {
     AioListNode link;
     AioListNode start_link;     /* in a list of whose thread is to be started by whom it is of */
     AioListNode interrupt_link; /* likewise, of an interrupter */
-    AioLoopStage stage;
-    bool is_leaving; /* its worker waits for its end */
-    int count;       /* the calls that it has, begun or not */
-    AioList inbox;   /* AioTask.loop_link: not begun */
+    bool is_set_up;             /* its worker has been: calls may come */
+    bool is_retiring;           /* none are to come, as long as others take them */
+    bool is_leaving;            /* its worker waits for its end */
+    bool has_ended;             /* no call will come any more */
+    int count;                  /* the calls that it has, begun or not */
+    AioList inbox;              /* AioTask.loop_link: not begun */
     bool has_abandoned;
     unsigned rounds; /* of being stopped: asked for, and seen by its thread */
     unsigned seen;
