@@ -159,6 +159,38 @@ class TestErrors:
 
         asyncio.run(main())
 
+    def test_for_want_of_a_descriptor_a_call_fails_and_the_next_one_does_not(
+        self, program: Program
+    ) -> None:
+        ended = program(
+            """
+            import asyncio, contextlib, os, resource
+            from aiointerpreters import InterpreterError, Runner
+            from workfns import coroutines, failing
+
+            async def main():
+                async with Runner(workers=1, concurrency=2) as runner:
+                    with contextlib.suppress(ZeroDivisionError):
+                        await runner.run(failing.divide_by_zero)
+                    taken = []
+                    with contextlib.suppress(OSError):
+                        while True:
+                            taken.append(os.dup(0))
+                    calls = [runner.submit(coroutines.add, n) for n in range(5)]
+                    await asyncio.wait(calls)
+                    for fd in taken:
+                        os.close(fd)
+                    assert all(type(call.exception()) is InterpreterError for call in calls)
+                    print(calls[0].exception())
+                    assert await runner.run(coroutines.add, 1, 2) == 3
+
+            resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+            asyncio.run(main())
+            """
+        )
+        ended.assert_fine()
+        assert "no room for" in ended.out
+
     def test_a_worker_that_cannot_start(self) -> None:
         async def main() -> None:
             runner = Runner(workers=2, initializer=worker.fail_to_prepare)

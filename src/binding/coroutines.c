@@ -485,16 +485,38 @@ aio_coroutines_finish(AioLoop *loop, AioTask *task)
     dispatch_and_unlock(coroutines, 1);
 }
 
+/* The loop has no thread, for which its worker waits yet: what it was given fails. */
+static void
+fail_inbox(AioLoop *loop, const char *const failure[2])
+{
+    AioCoroutines *coroutines = coroutines_of(loop);
+    AioList tasks;
+    AioListNode *link;
+
+    pthread_mutex_lock(&coroutines->lock);
+    take_all(&loop->inbox, &tasks);
+    for (link = tasks.head.next; link != &tasks.head; link = link->next) {
+        free_place(loop, task_of_link(link));
+    }
+    pthread_mutex_unlock(&coroutines->lock);
+    while ((link = aio_list_pop_first(&tasks)) != NULL) {
+        AioTask *task = task_of_link(link);
+        (void)aio_message_write_failure(&task->message, failure[0], failure[1]);
+        aio_task_complete(task, AIO_TASK_RAISED);
+    }
+}
+
 void
 aio_coroutines_end_thread(AioLoop *loop, const char *const failure[2])
 {
-    AioPool *pool = loop->pool;
-    AioCoroutines *coroutines = &pool->coroutines;
-    AioList failed, to_start;
+    AioCoroutines *coroutines = coroutines_of(loop);
+    AioList to_start;
     AioListNode *link;
 
-    aio_list_init(&failed);
     aio_list_init(&to_start);
+    if (failure != NULL) {
+        fail_inbox(loop, failure); /* all is posted before the worker, and so the pool, may end */
+    }
     pthread_mutex_lock(&coroutines->lock);
     loop->has_thread = false;
     if (loop->has_wake) {
@@ -504,20 +526,14 @@ aio_coroutines_end_thread(AioLoop *loop, const char *const failure[2])
     while ((link = aio_list_pop_last(&loop->inbox)) != NULL) {
         task_of_link(link)->loop = NULL;
         loop->count--;
-        task_of_link(link)->is_taken = failure != NULL;
-        aio_list_prepend(failure == NULL ? &coroutines->waiting : &failed, link);
-        coroutines->waiting_count += failure == NULL;
+        aio_list_prepend(&coroutines->waiting, link);
+        coroutines->waiting_count++;
     }
     dispatch(coroutines, SIZE_MAX, &to_start);
     wake_worker(loop);
     pthread_mutex_unlock(&coroutines->lock);
     /* From here on the loop may be gone. */
     start_threads(&to_start);
-    while ((link = aio_list_pop_first(&failed)) != NULL) {
-        AioTask *task = task_of_link(link);
-        (void)aio_message_write_failure(&task->message, failure[0], failure[1]);
-        aio_task_complete(task, AIO_TASK_RAISED);
-    }
 }
 
 void
