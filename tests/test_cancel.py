@@ -1,4 +1,7 @@
-"""Cancelling: queued work never runs, running work lets its caller go, nobody complains."""
+"""Cancelling: queued work never runs, running work lets its caller go, nobody complains.
+
+That running work is interrupted, and how, is in test_interrupt.py and test_stuck.py.
+"""
 
 import asyncio
 import gc
@@ -8,7 +11,7 @@ import pytest
 
 from aiointerpreters import Runner
 from helpers.gate import Gate, Trace
-from workfns import failing, values, waiting
+from workfns import control, failing, values, waiting
 
 
 async def settle() -> None:
@@ -175,19 +178,18 @@ class TestRunning:
 
         asyncio.run(main())
 
-    @pytest.mark.parametrize(
-        "function",
-        [waiting.wait_at, waiting.fail_after, waiting.unsendable_after],
-        ids=["result", "exception", "unsendable result"],
-    )
+    @pytest.mark.parametrize("outcome", ["result", "exception", "unsendable result"])
     def test_what_arrives_for_a_cancelled_future_is_dropped(
-        self, function: Callable[..., object], gate: Gate, silent: Callable[[], None]
+        self, outcome: str, gate: Gate, silent: Callable[[], None]
     ) -> None:
+        """From work that comes to its own end, whatever it is told."""
+
         async def main() -> None:
             silent()
             async with Runner(workers=2) as runner, gate:
-                future = runner.submit(function, *gate.fds)
-                task = asyncio.create_task(runner.run(function, *gate.fds))
+                end = control.end_by_oneself
+                future = runner.submit(end, *gate.fds, outcome)
+                task = asyncio.create_task(runner.run(end, *gate.fds, outcome))
                 await gate.reached(2)
                 future.cancel()
                 task.cancel()

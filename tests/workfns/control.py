@@ -323,6 +323,25 @@ def hold_the_gil_until(announce_fd: int, wait_fd: int, mark_fd: int) -> None:
     stay(announce_fd, lambda: read(wait_fd, buffer, 1), mark_fd)
 
 
+def end_by_oneself(announce_fd: int, wait_fd: int, outcome: str) -> Any:
+    """Once the gate is open; interruptions are held off."""
+    announced = False
+    while not is_open(wait_fd):
+        try:
+            if not announced:
+                announced = True
+                os.write(announce_fd, b".")
+            os.read(wait_fd, 1)
+        except Interrupted:
+            pass
+    try:
+        if outcome == "exception":
+            raise ValueError("failed after the gate")
+        return (item for item in ()) if outcome == "unsendable result" else "result"
+    except Interrupted:  # it had been on its way
+        return "result"
+
+
 def hold_up_the_set_up(announce_fd: int, wait_fd: int) -> None:
     """An initializer."""
     os.write(announce_fd, b".")
