@@ -11,6 +11,7 @@ import pytest
 from aiointerpreters import InterpreterError, Interrupted, Queue, Runner
 from helpers.gate import Gate, Trace
 from helpers.limits import SLOWNESS, SOON
+from helpers.process import LINUX
 from helpers.programs import Program
 from workfns import control, values
 
@@ -326,6 +327,45 @@ class TestOnce:
                 assert future.cancelled()
 
         asyncio.run(main())
+
+
+@pytest.mark.skipif(not LINUX, reason="counts threads in /proc")
+def test_what_a_forked_child_cancels_concerns_nobody(program: Program) -> None:
+    """The calls are its parent's, where they go on."""
+    ended = program("""
+        import asyncio, gc, os, warnings
+        from aiointerpreters import Runner
+        from helpers.process import native_threads
+        from workfns import control, values, waiting
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+        announced, announce = os.pipe()
+        wait, hold = os.pipe()
+
+        async def main():
+            async with Runner(workers=1) as runner:
+                running = runner.submit(waiting.wait_at, announce, wait, "done")
+                with_limits = (values.square, (3,), {}, 0, 1_000.0, 1_000.0, None)
+                queued = [
+                    runner.submit(values.square, 3),
+                    runner._pool.submit_with(*with_limits),
+                ]
+                os.read(announced, 1)
+                child = os.fork()
+                if child == 0:
+                    for future in (running, *queued):
+                        assert future.cancel()
+                    del running, queued, future
+                    gc.collect()
+                    os._exit(native_threads())
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+                os.close(hold)
+                print(await running, await asyncio.gather(*queued))
+
+        asyncio.run(main())
+    """)
+    ended.assert_ended(0)
+    assert ended.out == "done [9, 9]\n"
 
 
 class TestByHand:
