@@ -188,6 +188,19 @@ class TestResults:
 
         asyncio.run(main())
 
+    def test_in_uvloop(self, runner: Runner, source: type[Source], ordered: bool) -> None:
+        uvloop = pytest.importorskip("uvloop")
+
+        async def main() -> None:
+            mapped = runner.map(values.square, source(range(100)), ordered=ordered)
+            assert sorted(await collect(mapped)) == [n * n for n in range(100)]
+            numbers = source(range(1_000))
+            async for _ in runner.map(values.square, numbers, ordered=ordered):
+                break
+            assert await until(lambda: numbers.closed == 1)
+
+        uvloop.run(main())
+
     def test_after_the_end_there_is_nothing_more(self, runner: Runner, ordered: bool) -> None:
         async def main() -> None:
             mapped = runner.map(values.square, [3], ordered=ordered)

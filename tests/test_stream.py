@@ -394,6 +394,20 @@ class TestClosing:
 
         asyncio.run(main())
 
+    def test_in_uvloop(self, trace: Trace) -> None:
+        uvloop = pytest.importorskip("uvloop")
+
+        async def main() -> None:
+            async with Runner(workers=1, **PATIENT) as runner:
+                assert await collect(runner.stream(streams.numbers, 500)) == list(range(500))
+                for consumed in (1, 500):
+                    async with closing_soon(runner.stream(streams.endless, trace.fd)) as numbers:
+                        for number in range(consumed):
+                            assert await anext(numbers) == number
+                    assert trace.marks() == b"f"
+
+        uvloop.run(main())
+
     def test_what_no_worker_has_begun_never_begins(
         self, gate: Gate, trace: Trace, silent: Callable[[], None]
     ) -> None:
