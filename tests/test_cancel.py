@@ -235,6 +235,31 @@ class TestRunning:
         asyncio.run(main())
 
 
+class TestClosedLoop:
+    @pytest.mark.parametrize("called_back", [False, True])
+    def test_a_call_of_a_loop_that_is_closed_can_be_cancelled(
+        self, gate: Gate, called_back: bool
+    ) -> None:
+        """asyncio raises where it can't call anybody back."""
+
+        async def main() -> asyncio.Future[None]:
+            future = runner.submit(waiting.announce_and_spin, gate.fds[0])
+            if called_back:
+                future.add_done_callback(print)
+            await gate.reached()
+            return future
+
+        with Runner(workers=1).start() as runner:
+            future = asyncio.run(main())
+            if called_back:
+                with pytest.raises(RuntimeError, match="closed"):
+                    future.cancel()
+            else:
+                future.cancel()
+            assert future.cancelled()
+            assert asyncio.run(runner.run(values.square, 3)) == 9
+
+
 class TestDone:
     def test_cancelling_what_is_done_changes_nothing(
         self, runner: Runner, silent: Callable[[], None]

@@ -486,14 +486,17 @@ class TestClosing:
 
         asyncio.run(main(), debug=True)
 
+    @pytest.mark.parametrize("max_pending", [None, 3])
     @pytest.mark.parametrize("thread", ["its own thread", "another"])
-    def test_it_may_be_dropped_after_its_loop(self, trace: Trace, thread: str) -> None:
+    def test_it_may_be_dropped_after_its_loop(
+        self, trace: Trace, thread: str, max_pending: int | None
+    ) -> None:
         async def main(runner: Runner) -> Any:
             numbers = runner.stream(streams.endless, trace.fd)
             assert await anext(numbers) == 0
             return numbers
 
-        with Runner(workers=1, **PATIENT).start() as runner:
+        with Runner(workers=1, max_pending=max_pending, **PATIENT).start() as runner:
             held = [asyncio.run(main(runner))]
             if thread == "another":
                 dropping = threading.Thread(target=held.clear)

@@ -44,6 +44,20 @@ aio_future_give_up(PyObject *future)
     }
 }
 
+/* What an asyncio.Future's cancel() has raised is set: it does so where its loop is closed and
+ * somebody is to be called back, but has cancelled the future by then. */
+static void
+give_up_if_cancelled(PyObject *self)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *cancelled = PyObject_CallMethod(self, "cancelled", NULL);
+    if (cancelled == Py_True) {
+        aio_future_give_up(self);
+    }
+    Py_XDECREF(cancelled);
+    PyErr_SetRaisedException(exception);
+}
+
 static PyObject *
 future_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -64,6 +78,9 @@ future_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
     result = PyObject_Call(base_cancel, base_args, kwargs);
     if (result == Py_True) {
         aio_future_give_up(self);
+    }
+    else if (result == NULL) {
+        give_up_if_cancelled(self);
     }
 done:
     Py_XDECREF(base_args);
