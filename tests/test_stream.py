@@ -13,6 +13,7 @@ import pytest
 from aiointerpreters import InterpreterError, NotShareableError, Queue, Runner, RunnerError
 from helpers.gate import Gate, Trace
 from helpers.limits import SOON
+from helpers.programs import Program
 from workfns import classes, failing, streams, values, waiting
 
 BUFFER = 128
@@ -583,6 +584,62 @@ class TestAsynchronous:
             assert trace.marks() == b"f"
 
         asyncio.run(main())
+
+
+class TestMainScript:
+    def test_generators_of_the_main_script(self, program: Program) -> None:
+        program(
+            """
+            import asyncio
+            from aiointerpreters import Runner
+
+            def rows(count):
+                yield from range(count)
+
+            async def ticks(count):
+                for number in range(count):
+                    yield number
+
+            async def main():
+                async with Runner(workers=1) as runner:
+                    for function in (rows, ticks):
+                        print([item async for item in runner.stream(function, 3)])
+
+            if __name__ == "__main__":
+                asyncio.run(main())
+            """
+        ).assert_fine()
+
+    def test_a_program_may_end_with_streams_and_maps_that_nobody_closed(
+        self, program: Program
+    ) -> None:
+        program(
+            """
+            import asyncio, itertools
+            from aiointerpreters import Runner
+
+            runner = Runner(workers=2)
+
+            async def numbers():
+                for number in itertools.count():
+                    yield number
+
+            async def main():
+                global kept
+                runner.start()
+                kept = [
+                    runner.stream(itertools.count),
+                    runner.map(abs, itertools.count()),
+                    runner.map(abs, numbers(), ordered=False),
+                ]
+                for iterator in kept:
+                    print(await anext(iterator))
+
+            if __name__ == "__main__":
+                asyncio.run(main())
+            """,
+            flags=("-W", "ignore::ResourceWarning"),
+        ).assert_ended()
 
 
 class TestMemory:
