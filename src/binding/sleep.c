@@ -13,7 +13,8 @@
 
 /* What is shorter is over before it could be interrupted. */
 static const double SHORTEST_S = 0.001;
-static const double LONGEST_S = 1e9;
+/* A bit less than CPython's longest: it can be added to a time. */
+static const double LONGEST_S = 9e9;
 
 /* Whether the sleep, of so many seconds, is for us. False for errors, which stay set. */
 static bool

@@ -464,12 +464,20 @@ aio_workers_replace_stuck(AioWorker *worker)
         workers->stuck_count++;
     }
     (void)retire(worker); /* as it was busy */
-    if (may_start(pool) &&
-        (is_too_small(workers) || (workers->serving < workers->most && count_waiting(pool) > 0))) {
-        (void)start_worker(pool); /* or the next time */
+    if (is_too_small(workers) && may_start(pool)) {
+        (void)start_worker(pool);
     }
+    else {
+        start_wanted(pool);
+    }
+    /* Where no thread could be started the pool must not end, with what is queued: it is
+     * tried again the next time. */
+    const bool is_needed =
+        workers->serving == 0 && may_start(pool) && count_waiting(pool) > 0;
     pthread_mutex_unlock(&workers->lock);
-    aio_workers_detach(worker);
+    if (!is_needed) {
+        aio_workers_detach(worker);
+    }
 }
 
 AioWorker *

@@ -90,6 +90,10 @@ def sleep_long_by_another_name() -> None:
     sleep(1_000.5)
 
 
+def sleep_as_long_as_can_be() -> None:
+    time.sleep(threading.TIMEOUT_MAX * 0.95)
+
+
 def get_from_an_empty_queue() -> None:
     Queue[int]().get()
 
@@ -114,6 +118,7 @@ WITHOUT_END: dict[str, Callable[[], None]] = {
         spin_in_an_event_loop,
         sleep_long,
         sleep_long_by_another_name,
+        sleep_as_long_as_can_be,
         get_from_an_empty_queue,
         put_into_a_full_queue,
     )
