@@ -11,7 +11,7 @@ from aiointerpreters import BrokenRunner, Runner, RunnerError
 from helpers.gate import Gate, Trace
 from helpers.limits import SOON
 from helpers.process import until
-from workfns import control, values, worker
+from workfns import control, values, waiting, worker
 
 GRACE = 0.05
 
@@ -127,22 +127,25 @@ class TestMaxTasksPerWorker:
 
         asyncio.run(main())
 
-    def test_cancelled_calls_are_taken_back_from_a_runner_that_renews(
-        self, gate: Gate, silent: Callable[[], None]
+    def test_no_more_calls_run_at_once_than_there_are_workers(
+        self, gate: Gate, trace: Trace, silent: Callable[[], None]
     ) -> None:
+        """The last call of a worker is one of them."""
+
         async def main() -> None:
             silent()
-            async with Runner(workers=1, max_tasks_per_worker=1, grace_period=10 * SOON) as runner:
-                for _ in range(10):
-                    spinning = runner.submit(control.stop_when_asked, gate.fds[0])
-                    queued = [runner.submit(values.square, n) for n in range(4)]
-                    await gate.reached()
-                    queued[1].cancel()
-                    spinning.cancel()
-                    got = await asyncio.gather(*queued, return_exceptions=True)
-                    assert got[0] == 0
-                    assert got[2:] == [4, 9]
-                    assert isinstance(got[1], asyncio.CancelledError)
+            async with Runner(workers=2, max_tasks_per_worker=1) as runner, gate:
+                held = [runner.submit(control.number_of_calls_at, *gate.fds) for _ in range(2)]
+                await gate.reached(2)
+                queued = [runner.submit(waiting.leave_mark, trace.fd) for _ in range(20)]
+                stats = runner.stats()
+                assert (stats.started, stats.queued) == (2, 20)
+                queued[3].cancel()
+                assert trace.marks() == b""
+                gate.open()
+                assert await asyncio.gather(*held) == [1, 1]
+                await asyncio.wait(queued)
+                assert trace.marks() == b"." * 19
 
         asyncio.run(main())
 

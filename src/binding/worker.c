@@ -231,9 +231,6 @@ run_task(AioWorker *worker, AioTask *task)
         PyEval_RestoreThread(tstate);
         return;
     }
-    if (worker->tasks_left > 0 && (worker->tasks_left > 1 || aio_workers_renew(worker))) {
-        worker->tasks_left--;
-    }
     AioTaskStatus status = AIO_TASK_CANCELLED;
     if (begin_interruptible(worker, task)) {
         if (task->expiry != NULL) {
@@ -245,6 +242,10 @@ run_task(AioWorker *worker, AioTask *task)
     const unsigned long count = atomic_load_explicit(&worker->task_count, memory_order_relaxed);
     atomic_store_explicit(&worker->task_count, count + 1, memory_order_relaxed);
     aio_task_complete(task, status);
+    /* Not while it ran: its successor would run the next one beside it, and have one, too. */
+    if (worker->tasks_left > 0 && (worker->tasks_left > 1 || aio_workers_renew(worker))) {
+        worker->tasks_left--;
+    }
 }
 
 /* As aio_taskqueue_pop(), with the GIL released; for so long (negative: for ever). */

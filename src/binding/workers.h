@@ -89,8 +89,8 @@ typedef enum AioIdleResult {
 /* It has been idle for long. */
 AioIdleResult aio_workers_retire_idle(struct AioWorker *worker);
 
-/* It is about to run its last task: start its successor, and let it retire. False if there
- * can be no successor: then it goes on. */
+/* It has run its number of tasks: start its successor, and let it retire. False if there can
+ * be no successor, or there is nothing to do for one any more: then it goes on. */
 bool aio_workers_renew(struct AioWorker *worker);
 
 /* It takes no more tasks, whatever the reason. */
