@@ -86,10 +86,7 @@ class TestMaxTasksPerWorker:
 
         asyncio.run(main())
 
-    @pytest.mark.parametrize("workers", [1, 2])
-    def test_calls_are_begun_in_their_order(
-        self, workers: int, trace: Trace, silent: Callable[[], None]
-    ) -> None:
+    def test_calls_are_begun_in_their_order(self, trace: Trace, silent: Callable[[], None]) -> None:
         async def main() -> None:
             silent()
             async with Runner(workers=1, max_tasks_per_worker=1) as runner:
