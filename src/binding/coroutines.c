@@ -184,6 +184,9 @@ free_place(AioLoop *loop, AioTask *task)
     if (loop->count == 0 && loop->is_leaving) {
         wake_thread(loop); /* unless it gets another call now, it is over */
     }
+    else if (loop->count == 0 && loop->pool->idle_ns >= 0) {
+        aio_taskqueue_nudge(&loop->pool->queue, loop->consumer); /* perhaps it idles now */
+    }
 }
 
 /* An interrupter is wanted; true if one is to be started, without the lock. */
@@ -408,7 +411,7 @@ aio_coroutines_retire_idle_loop(AioLoop *loop)
 {
     AioCoroutines *coroutines = coroutines_of(loop);
     pthread_mutex_lock(&coroutines->lock);
-    const bool is_idle = loop->count == 0 && coroutines->waiting_count == 0;
+    const bool is_idle = loop->count == 0;
     if (is_idle) {
         loop->is_retiring = true;
     }

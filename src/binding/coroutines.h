@@ -82,7 +82,8 @@ void aio_coroutines_forget_loop(AioLoop *loop);
 /* The worker has been set up: its loop takes calls. */
 void aio_coroutines_open_loop(AioLoop *loop);
 
-/* As the next, if the loop has no call and none waits; else false. */
+/* As the next, if the loop has no call; else false. Once it has none any more, the worker of an
+ * elastic pool is nudged. */
 bool aio_coroutines_retire_idle_loop(AioLoop *loop);
 
 /* The loop takes no more calls but those that it has, as its worker is going to end: others

@@ -274,6 +274,7 @@ run_tasks(AioWorker *worker)
                 break;
             case AIO_POP_NUDGED:
                 aio_home_settle(worker->home);
+                patience_ns = worker->pool->idle_ns;
                 continue;
             case AIO_POP_TIMED_OUT:
                 switch (aio_workers_retire_idle(worker)) {

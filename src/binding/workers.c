@@ -360,18 +360,18 @@ aio_workers_retire_idle(AioWorker *worker)
     pthread_mutex_lock(&workers->lock);
     if (worker->is_serving && workers->serving > workers->least) {
         count_serving(workers, -1); /* before it can be seen in the queue */
-        bool retires = aio_taskqueue_dismiss_idle(&pool->queue, &worker->consumer);
-        if (retires && !aio_coroutines_retire_idle_loop(&worker->loop)) {
-            aio_taskqueue_readmit(&pool->queue, &worker->consumer);
-            retires = false;
-        }
-        if (retires) {
-            worker->is_serving = false;
-            result = AIO_IDLE_RETIRED;
-        }
-        else {
-            count_serving(workers, +1);
+        if (!aio_taskqueue_dismiss_idle(&pool->queue, &worker->consumer)) {
             result = AIO_IDLE_WANTED;
+        }
+        else if (aio_coroutines_retire_idle_loop(&worker->loop)) {
+            result = AIO_IDLE_RETIRED;
+            worker->is_serving = false;
+        }
+        else { /* it has coroutines: when they have ended it is nudged */
+            aio_taskqueue_readmit(&pool->queue, &worker->consumer);
+        }
+        if (result != AIO_IDLE_RETIRED) {
+            count_serving(workers, +1);
         }
     }
     pthread_mutex_unlock(&workers->lock);
@@ -472,8 +472,7 @@ aio_workers_replace_stuck(AioWorker *worker)
     }
     /* Where no thread could be started the pool must not end, with what is queued: it is
      * tried again the next time. */
-    const bool is_needed =
-        workers->serving == 0 && may_start(pool) && count_waiting(pool) > 0;
+    const bool is_needed = workers->serving == 0 && may_start(pool) && count_waiting(pool) > 0;
     pthread_mutex_unlock(&workers->lock);
     if (!is_needed) {
         aio_workers_detach(worker);

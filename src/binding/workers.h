@@ -82,8 +82,8 @@ void aio_workers_ready(struct AioWorker *worker);
 typedef enum AioIdleResult {
     AIO_IDLE_RETIRED, /* it must leave */
     AIO_IDLE_WANTED,  /* there is a task */
-    AIO_IDLE_STAYS,   /* there are no more than there should be: it need not ask again
-                       * before it has worked, since whoever comes later will ask */
+    AIO_IDLE_STAYS,   /* there are no more than there should be, or it has coroutines: it need not
+                       * ask again before it has worked, or was nudged */
 } AioIdleResult;
 
 /* It has been idle for long. */
