@@ -462,3 +462,45 @@ def test_a_script_without_a_guard_is_told_so_instead_of_starting_runners_without
     assert "RunnerError" in ended.err
     assert "if __name__ == '__main__':" in ended.err
     assert "Fatal Python error" not in ended.err
+
+
+def test_coroutine_functions_of_the_script_beside_its_plain_ones(program: Program) -> None:
+    ended = program("""
+        import asyncio
+        from aiointerpreters import Runner
+
+        async def double(n):
+            await asyncio.sleep(0)
+            return 2 * n
+
+        def square(n):
+            return n * n
+
+        async def main():
+            async with Runner(workers=2) as runner:  # both threads of a worker load the script
+                calls = [runner.run(fn, 3) for fn in (double, square) * 10]
+                assert await asyncio.gather(*calls) == [6, 9] * 10
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+    """)
+    ended.assert_fine()
+
+
+def test_a_script_without_a_guard_is_told_so_of_a_coroutine_function_too(program: Program) -> None:
+    ended = program("""
+        import asyncio
+        from aiointerpreters import Runner
+
+        async def double(n):
+            return 2 * n
+
+        async def main():
+            async with Runner(workers=1) as runner:
+                print(await runner.run(double, 7))
+
+        asyncio.run(main())
+    """)
+    assert ended.status == 1
+    assert ended.out == ""
+    assert "if __name__ == '__main__':" in ended.err

@@ -35,15 +35,19 @@ def resolve(kind: str, where: str, name: str) -> Any:
 
 def _load_path(path: str) -> ModuleType:
     """A file as a module: the program's main script, or any other (loaded once)."""
-    import importlib.util
     import os
 
     main = _main.describe()
     if main is not None and main[0] == "path" and os.path.abspath(path) == main[1]:
         return _main.load()
     name = f"aiointerpreters:{path}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with _main.loading:
+        return sys.modules.get(name) or _load_file(name, path)
+
+
+def _load_file(name: str, path: str) -> ModuleType:
+    import importlib.util
+
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path!r} cannot be loaded as a module", path=path)

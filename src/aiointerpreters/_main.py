@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ type MainInfo = tuple[str, str] | None
 _info: MainInfo = None
 _described: tuple[ModuleType | None, MainInfo] | None = None
 _is_loading = False
+
+#: Held while a worker loads the main script, or another file: its two threads may both want it.
+loading = RLock()
 
 
 def describe() -> MainInfo:
@@ -68,10 +72,12 @@ def load() -> ModuleType:
     """
     if _info is None:
         return sys.modules["__main__"]
-    if WORKER_NAME in sys.modules:
-        return sys.modules[WORKER_NAME]
+    with loading:
+        return sys.modules.get(WORKER_NAME) or _load(*_info)
+
+
+def _load(kind: str, where: str) -> ModuleType:
     global _is_loading
-    kind, where = _info
     module = type(sys)(WORKER_NAME)
     workers_own = sys.modules["__main__"]
     # Pickle and typing look a module up by name while its body runs.
@@ -82,9 +88,13 @@ def load() -> ModuleType:
             _execute_module(module, where)
         else:
             _execute_path(module, where)
-    except BaseException:
+    except BaseException as error:
         sys.modules.pop(WORKER_NAME, None)
         sys.modules["__main__"] = workers_own
+        error.add_note(
+            "This was raised while a worker loaded the main script, to find a function in it: what "
+            "is to run only once belongs below `if __name__ == '__main__':`"
+        )
         raise
     finally:
         _is_loading = False

@@ -407,6 +407,16 @@ aio_coroutines_has_thread(AioLoop *loop)
 }
 
 bool
+aio_coroutines_has_calls(AioLoop *loop)
+{
+    AioCoroutines *coroutines = coroutines_of(loop);
+    pthread_mutex_lock(&coroutines->lock);
+    const bool has_calls = loop->count > 0;
+    pthread_mutex_unlock(&coroutines->lock);
+    return has_calls;
+}
+
+bool
 aio_coroutines_retire_idle_loop(AioLoop *loop)
 {
     AioCoroutines *coroutines = coroutines_of(loop);

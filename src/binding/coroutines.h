@@ -55,6 +55,9 @@ void aio_coroutines_cancel(AioTask *task);
 /* Whether the loop has a thread, which has not ended. */
 bool aio_coroutines_has_thread(AioLoop *loop);
 
+/* Whether it has calls, begun or not. */
+bool aio_coroutines_has_calls(AioLoop *loop);
+
 /* How many wait for a place. */
 long aio_coroutines_count_waiting(AioCoroutines *coroutines);
 

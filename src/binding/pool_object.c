@@ -499,7 +499,8 @@ pool_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (object->started) {
         aio_workers_count(pool, &counts);
         pending = aio_pending_count(&pool->unfinished);
-        queued = aio_taskqueue_length(&pool->queue);
+        queued =
+            aio_taskqueue_length(&pool->queue) + aio_coroutines_count_waiting(&pool->coroutines);
     }
     return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:k,s:k,s:k,s:l,s:l}", "starting", counts.starting,
                          "idle", counts.idle, "busy", counts.busy, "retiring", counts.retiring,

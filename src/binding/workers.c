@@ -164,13 +164,14 @@ count_tasks(AioWorker *worker)
            atomic_load_explicit(&worker->loop.call_count, memory_order_relaxed);
 }
 
+/* Whether it runs neither a plain call nor a coroutine. */
 static bool
 is_idle(AioWorker *worker)
 {
     pthread_mutex_lock(&worker->running_lock);
-    const bool idle = worker->is_ready && worker->current == NULL;
+    const bool runs_none = worker->is_ready && worker->current == NULL;
     pthread_mutex_unlock(&worker->running_lock);
-    return idle;
+    return runs_none && !aio_coroutines_has_calls(&worker->loop);
 }
 
 /* A worker that serves, an idle one if there is one; `old`: of an older generation. */

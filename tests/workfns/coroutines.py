@@ -5,12 +5,14 @@ import contextlib
 import contextvars
 import inspect
 import os
+import select
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
-from aiointerpreters import Queue, Runner
+from aiointerpreters import Queue, Runner, worker
+from workfns.context import user
 
 context: contextvars.ContextVar[str] = contextvars.ContextVar("context", default="unset")
 running = 0
@@ -140,6 +142,44 @@ async def spin_whatever_comes(announce_fd: int, mark_fd: int) -> None:
                 pass
         except asyncio.CancelledError:
             os.write(mark_fd, b"c")
+
+
+async def spin_until_let_go(announce_fd: int, wait_fd: int) -> None:
+    """Never let the loop run, swallow all that comes, and end when there is something to read."""
+    os.write(announce_fd, b".")
+    while True:
+        with contextlib.suppress(BaseException):
+            while not select.select([wait_fd], [], [], 0)[0]:
+                pass
+            return
+
+
+async def clean_up_slowly(announce_fd: int, mark_fd: int, seconds: float) -> None:
+    try:
+        os.write(announce_fd, b".")
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(seconds)
+        os.write(mark_fd, b"cleaned up")
+
+
+async def should_stop() -> bool:
+    return worker().should_stop()
+
+
+async def mark_should_stop(announce_fd: int, wait_fd: int, mark_fd: int) -> None:
+    """Mark what should_stop() says before it is cancelled, and in its clean-up: T or F."""
+    try:
+        os.write(mark_fd, b"FT"[worker().should_stop() :][:1])
+        await wait_at(announce_fd, wait_fd)
+    finally:
+        os.write(mark_fd, b"FT"[worker().should_stop() :][:1])
+
+
+async def user_after_a_while() -> Any:
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return user.get()
 
 
 async def spin_in_a_task(announce_fd: int) -> None:
