@@ -50,9 +50,20 @@ def write(way: str, function: str, *arguments: str) -> str:
     ) + body
 
 
+@pytest.fixture
+def said(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> Callable[[], str]:
+    """`said()`: what was printed to stderr, and what was warned of."""
+
+    def said() -> str:
+        warnings = "".join(f"{w.category.__name__}: {w.message}\n" for w in recwarn)
+        return capfd.readouterr().err + warnings
+
+    return said
+
+
 class TestThatEndByThemselves:
     def test_they_finish_what_they_do_and_nothing_is_said(
-        self, gate: Gate, trace: Trace, capfd: pytest.CaptureFixture[str]
+        self, gate: Gate, trace: Trace, said: Callable[[], str]
     ) -> None:
         async def main() -> None:
             with gate:
@@ -65,24 +76,22 @@ class TestThatEndByThemselves:
 
         asyncio.run(main())
         assert trace.marks() == b"t"
-        assert capfd.readouterr().err == ""
+        assert said() == ""
 
     def test_an_executor_finishes_its_work_and_nothing_is_said(
-        self, trace: Trace, capfd: pytest.CaptureFixture[str]
+        self, trace: Trace, said: Callable[[], str]
     ) -> None:
         marks = [(trace.fd, mark) for mark in (b"1", b"2", b"3")]
         with Runner(workers=1) as runner:
             assert asyncio.run(runner.run(abuse.leave_an_executor, *marks)) == 42
         assert trace.marks() == b"123"
-        assert capfd.readouterr().err == ""
+        assert said() == ""
 
-    def test_an_executor_is_given_up_with_the_runner(
-        self, capfd: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_an_executor_is_given_up_with_the_runner(self, said: Callable[[], str]) -> None:
         with pytest.raises(LookupError), Runner(workers=1) as runner:
             assert asyncio.run(runner.run(abuse.leave_an_executor)) == 42
             raise LookupError
-        assert capfd.readouterr().err == ""
+        assert said() == ""
 
 
 class TestThatSpin:
@@ -113,13 +122,13 @@ class TestThatSpin:
         asyncio.run(main())
 
     def test_they_are_given_up_with_the_runner_and_nothing_is_said(
-        self, signals: Signals, capfd: pytest.CaptureFixture[str]
+        self, signals: Signals, said: Callable[[], str]
     ) -> None:
         with pytest.raises(LookupError), Runner(workers=1) as runner:
             asyncio.run(runner.run(abuse.leave_a_spinning_thread, signals.fd))
             signals.arrive_blocking()
             raise LookupError
-        assert capfd.readouterr().err == ""
+        assert said() == ""
 
     def test_a_program_ends_that_leaves_its_runner_open(self, program: Program) -> None:
         program("""
@@ -146,15 +155,15 @@ class TestThatSpin:
 @pytest.mark.parametrize("leave", [abuse.leave_a_blocked_thread, abuse.leave_a_stubborn_thread])
 class TestThatDoNotEnd:
     def test_the_runner_ends_and_names_them(
-        self, leave: Callable[..., Any], gate: Gate, capfd: pytest.CaptureFixture[str]
+        self, leave: Callable[..., Any], gate: Gate, said: Callable[[], str]
     ) -> None:
         with gate:
             with Runner(workers=2) as runner:
                 asyncio.run(runner.run(leave, *gate.fds))
                 gate.reached_blocking()
-            said = capfd.readouterr().err
-        assert "RuntimeWarning" in said
-        assert "blocked" in said or "stubborn" in said
+            text = said()
+        assert "RuntimeWarning" in text
+        assert "blocked" in text or "stubborn" in text
 
     def test_aclose_ends_and_the_loop_goes_on(self, leave: Callable[..., Any], gate: Gate) -> None:
         async def main() -> None:
