@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiointerpreters import Runner
+from aiointerpreters import Runner, _listening
 from aiointerpreters._forwarding import LIMIT
 from helpers.gate import Gate
 from helpers.limits import SOON
@@ -82,6 +82,12 @@ def in_worker(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 
 def listeners() -> int:
     return sum(thread.name == LISTENER for thread in threading.enumerate())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_listener_of_others() -> None:
+    """A runner of another test may still end behind a loop that was closed."""
+    _listening.stop()
 
 
 class TestRecords:

@@ -9,8 +9,9 @@
  * sent and did not arrive in time.
  *
  * An exception is sent once, so that `finally` blocks can do their work, for which they
- * have the grace period. Whoever is not done then has swallowed it, or lost it (in a
- * __del__, say), or sits in a C function: it gets another one, after pauses that double.
+ * have the grace period. Whoever is not done then has swallowed it, or sits in a C
+ * function: it gets another one, after pauses that double. Where it was raised in a __del__
+ * or the like, from which nothing is raised, it is sent again at once.
  */
 #include "interrupt.h"
 
@@ -90,6 +91,67 @@ start_interrupter(AioWorker *worker)
         aio_worker_release(worker);
     }
 }
+
+/* ---- what gets lost ---- */
+
+/* An exception that was sent has been raised where nobody can catch it, in a __del__ or a
+ * callback of a weak reference, and so got lost: send it once more, to whatever comes next.
+ * False if it is none of those. The hook is C, with no bytecode of its own to be hit. */
+static bool
+send_lost(AioWorker *worker, PyObject *type)
+{
+    const unsigned long thread_id = PyThread_get_thread_ident();
+    bool is_ours = false;
+
+    if (thread_id == worker->thread_id) {
+        pthread_mutex_lock(&worker->running_lock);
+        is_ours = worker->interruptible && worker->interrupted && type == worker->interrupted_type;
+        pthread_mutex_unlock(&worker->running_lock);
+    }
+    else {
+        is_ours = aio_loop_has_sent(&worker->loop, type);
+    }
+    if (is_ours) {
+        PyThreadState_SetAsyncExc(thread_id, type);
+    }
+    return is_ours;
+}
+
+PyObject *
+aio_interrupt_unraisable(PyObject *module, PyObject *unraisable)
+{
+    AioWorker *worker = aio_state_of_module(module)->worker;
+    PyObject *type = PyObject_GetAttrString(unraisable, "exc_type");
+    PyObject *hook, *none;
+
+    if (type == NULL) {
+        return NULL;
+    }
+    const bool is_ours = worker != NULL && send_lost(worker, type);
+    Py_DECREF(type);
+    if (is_ours) {
+        Py_RETURN_NONE;
+    }
+    hook = PySys_GetObject("__unraisablehook__"); /* borrowed */
+    if (hook == NULL) {
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(hook);
+    none = PyObject_CallOneArg(hook, unraisable);
+    Py_DECREF(hook);
+    return none;
+}
+
+int
+aio_interrupt_install_hook(PyObject *module)
+{
+    PyObject *hook = PyObject_GetAttrString(module, "unraisable_hook");
+    const int result = hook == NULL ? -1 : PySys_SetObject("unraisablehook", hook);
+    Py_XDECREF(hook);
+    return result;
+}
+
+/* ---- asking for it ---- */
 
 void
 aio_interrupt_watch(AioWorker *worker)

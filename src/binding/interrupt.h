@@ -22,6 +22,12 @@ void aio_interrupt_watch(AioWorker *worker);
  * first), which it replaces. */
 int64_t aio_interrupt_next_pause(int64_t *pause_ns);
 
+/* aiointerpreters._core.unraisable_hook(unraisable), a worker's sys.unraisablehook. */
+PyObject *aio_interrupt_unraisable(PyObject *module, PyObject *unraisable);
+
+/* Put it in place. 0, or -1 with an exception set. */
+int aio_interrupt_install_hook(PyObject *module);
+
 /* The fire of AioWorker.grace. */
 int64_t aio_interrupt_grace_is_over(AioTimer *grace);
 

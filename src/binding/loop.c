@@ -424,6 +424,16 @@ aio_loop_insist(AioLoop *loop)
 }
 
 bool
+aio_loop_has_sent(AioLoop *loop, PyObject *type)
+{
+    pthread_mutex_lock(&loop->step_lock);
+    const bool has_sent = loop->has_sent && loop->thread_id == PyThread_get_thread_ident() &&
+                          type == loop->state->loop_interruption;
+    pthread_mutex_unlock(&loop->step_lock);
+    return has_sent;
+}
+
+bool
 aio_loop_should_stop(AioLoop *loop, bool *should_stop)
 {
     pthread_mutex_lock(&loop->step_lock);

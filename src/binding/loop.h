@@ -107,6 +107,10 @@ void aio_loop_insist(AioLoop *loop);
 /* On the loop's own thread: whether the call that runs was told to stop. False on others. */
 bool aio_loop_should_stop(AioLoop *loop, bool *should_stop);
 
+/* On any thread, with the GIL: whether it is the loop's, and an exception of that type was
+ * sent to the step that it runs. */
+bool aio_loop_has_sent(AioLoop *loop, PyObject *type);
+
 /* Whether that call's step runs at this moment. Any thread. */
 bool aio_loop_is_in(AioLoop *loop, struct AioTask *task);
 

@@ -10,6 +10,7 @@
 #include "bridge.h"
 #include "fork_child.h"
 #include "home.h"
+#include "interrupt.h"
 #include "left_threads.h"
 #include "message.h"
 #include "parcel.h"
@@ -249,6 +250,8 @@ static PyMethodDef module_methods[] = {
      PyDoc_STR("(index, name of the pool) in a worker, elsewhere None.")},
     {"should_stop", aio_worker_should_stop, METH_NOARGS,
      PyDoc_STR("Whether nobody waits any more for what this worker runs.")},
+    {"unraisable_hook", aio_interrupt_unraisable, METH_O,
+     PyDoc_STR("As sys.unraisablehook; but an interruption is sent once more.")},
     {"sleep", aio_sleep, METH_O, PyDoc_STR("time.sleep(), which can be interrupted in a worker.")},
     {"left_threads_ended", aio_left_threads_ended, METH_NOARGS,
      PyDoc_STR("In a worker that ends: no thread is left running.")},

@@ -413,7 +413,8 @@ set_up(AioWorker *worker)
     worker->listener.ring = ring_worker;
     aio_home_listen(worker->home, &worker->listener);
     function = aio_helper(worker->state, AIO_HELPER_SET_UP_WORKER);
-    if (function == NULL || aio_sleep_install(module) < 0) {
+    if (function == NULL || aio_sleep_install(module) < 0 ||
+        aio_interrupt_install_hook(module) < 0) {
         goto done;
     }
     if (!begin_interruptible(worker, NULL)) {

@@ -16,6 +16,19 @@ from aiointerpreters import Interrupted, Queue, current_worker, worker
 # ---- code that never ends by itself, but can be interrupted ----
 
 
+class Finalised:
+    """Whose finalizer takes up most of the time."""
+
+    def __del__(self) -> None:
+        for _ in range(20_000):
+            pass
+
+
+def spin_in_finalizers() -> None:
+    while True:
+        Finalised()
+
+
 def spin_in_a_loop() -> None:
     while True:
         pass
@@ -115,6 +128,7 @@ WITHOUT_END: dict[str, Callable[[], None]] = {
         spin_in_a_constructor,
         spin_in_another_module,
         spin_in_a_callback_of_c_code,
+        spin_in_finalizers,
         spin_in_an_event_loop,
         sleep_long,
         sleep_long_by_another_name,
