@@ -260,16 +260,20 @@ end_waits(AioState *state, AioBridge *bridge)
         AioMail *mail = aio_container_of(link, AioMail, in_flight);
         PyObject *future = Py_XNewRef(mail->owner_future);
         if (mail->kind == AIO_MAIL_TASK && future != NULL) {
+            /* Which may free it: cancelling the future must not find it any more. */
+            aio_task_abandon(aio_task_of_mail(mail));
             PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
             if (cancelled == NULL) {
                 PyErr_WriteUnraisable(future);
             }
             Py_XDECREF(cancelled);
         }
-        else if (mail->kind == AIO_MAIL_NOTICE) {
-            settle_notice(state, future);
+        else {
+            if (mail->kind == AIO_MAIL_NOTICE) {
+                settle_notice(state, future);
+            }
+            aio_mail_let_go(mail);
         }
-        aio_mail_let_go(mail);
         Py_XDECREF(future);
     }
 }
