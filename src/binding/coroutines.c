@@ -148,6 +148,31 @@ dispatch(AioCoroutines *coroutines, size_t count, AioList *to_start)
     }
 }
 
+/* What the loop has not begun waits again, before all others. */
+static void
+give_back(AioLoop *loop)
+{
+    AioCoroutines *coroutines = coroutines_of(loop);
+    AioListNode *link;
+    while ((link = aio_list_pop_last(&loop->inbox)) != NULL) {
+        task_of_link(link)->loop = NULL;
+        loop->count--;
+        aio_list_prepend(&coroutines->waiting, link);
+        coroutines->waiting_count++;
+    }
+}
+
+/* The loop's thread is gone, or could not be started. */
+static void
+forget_thread(AioLoop *loop)
+{
+    loop->has_thread = false;
+    if (loop->has_wake) {
+        loop->has_wake = false;
+        aio_wake_destroy(&loop->wake);
+    }
+}
+
 /* Without the lock, after dispatch(). */
 static void
 start_threads(AioList *to_start)
@@ -447,6 +472,32 @@ aio_coroutines_retire_loop(AioLoop *loop)
     pthread_mutex_unlock(&coroutines->lock);
 }
 
+void
+aio_coroutines_rescue(AioLoop *stuck)
+{
+    AioCoroutines *coroutines = coroutines_of(stuck);
+    AioList to_start;
+    AioListNode *link;
+
+    aio_list_init(&to_start);
+    pthread_mutex_lock(&coroutines->lock);
+    give_back(stuck);
+    dispatch(coroutines, SIZE_MAX, &to_start);
+    pthread_mutex_unlock(&coroutines->lock);
+    while ((link = aio_list_pop_first(&to_start)) != NULL) {
+        AioLoop *loop = aio_container_of(link, AioLoop, start_link);
+        if (aio_loop_start_thread(loop) < 0) {
+            /* No call can be failed here, under the caller's locks: they wait until something
+             * else is dispatched. */
+            pthread_mutex_lock(&coroutines->lock);
+            forget_thread(loop);
+            give_back(loop);
+            wake_worker(loop);
+            pthread_mutex_unlock(&coroutines->lock);
+        }
+    }
+}
+
 bool
 aio_coroutines_leave_loop(AioLoop *loop)
 {
@@ -524,24 +575,14 @@ aio_coroutines_end_thread(AioLoop *loop, const char *const failure[2])
 {
     AioCoroutines *coroutines = coroutines_of(loop);
     AioList to_start;
-    AioListNode *link;
 
     aio_list_init(&to_start);
     if (failure != NULL) {
         fail_inbox(loop, failure); /* all is posted before the worker, and so the pool, may end */
     }
     pthread_mutex_lock(&coroutines->lock);
-    loop->has_thread = false;
-    if (loop->has_wake) {
-        loop->has_wake = false;
-        aio_wake_destroy(&loop->wake);
-    }
-    while ((link = aio_list_pop_last(&loop->inbox)) != NULL) {
-        task_of_link(link)->loop = NULL;
-        loop->count--;
-        aio_list_prepend(&coroutines->waiting, link);
-        coroutines->waiting_count++;
-    }
+    forget_thread(loop);
+    give_back(loop);
     dispatch(coroutines, SIZE_MAX, &to_start);
     wake_worker(loop);
     pthread_mutex_unlock(&coroutines->lock);

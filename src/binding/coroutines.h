@@ -93,6 +93,10 @@ bool aio_coroutines_retire_idle_loop(AioLoop *loop);
  * do, and if that was the last one there has to be another. */
 void aio_coroutines_retire_loop(AioLoop *loop);
 
+/* The worker is stuck, and its loop takes no more calls: those that it has not begun go to
+ * others, or wait for one. Completes no task, so that it may be called under the timers' lock. */
+void aio_coroutines_rescue(AioLoop *stuck);
+
 /* The worker has nothing else to do: the loop is to end once its calls have. True if it has
  * ended, or has never begun: then it is none of the pool's any more. Otherwise the worker
  * is nudged when it is time to ask again. */

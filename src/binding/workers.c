@@ -465,6 +465,7 @@ aio_workers_replace_stuck(AioWorker *worker)
         workers->stuck_count++;
     }
     (void)retire(worker); /* as it was busy */
+    aio_coroutines_rescue(&worker->loop);
     if (is_too_small(workers) && may_start(pool)) {
         (void)start_worker(pool);
     }
