@@ -131,6 +131,17 @@ class TestErrors:
         with pytest.raises(InterpreterError, match="CancelledError"):
             call(coroutines.cancel_itself)
 
+    def test_an_interrupted_that_nobody_asked_for(self, call: Callable[..., Any]) -> None:
+        with pytest.raises(InterpreterError, match="Interrupted"):
+            call(coroutines.raise_interrupted)
+
+    @pytest.mark.parametrize("method", ["send", "throw", "close"])
+    def test_a_coroutine_that_touches_its_own_call(
+        self, method: str, call: Callable[..., Any]
+    ) -> None:
+        assert "already executing" in call(coroutines.touch_its_own_call, method)
+        assert call(coroutines.add, 1, 2) == 3
+
     def test_a_result_that_cannot_cross(self, call: Callable[..., Any]) -> None:
         with pytest.raises(NotShareableError, match="result: lock"):
             call(coroutines.return_a_lock)

@@ -11,7 +11,7 @@ from helpers.gate import Gate, Trace
 from helpers.limits import SOON
 from helpers.process import LINUX, until
 from helpers.programs import Program
-from workfns import control, values, waiting
+from workfns import control, coroutines, values, waiting
 
 #: Seconds. Long enough for a clean end where one is expected on the way.
 GRACE = 0.05
@@ -178,6 +178,61 @@ class TestStuck:
                 call = runner.submit(control.read_until, *gate.fds, trace.fd)
                 await get_stuck(runner, gate, call)
                 assert await runner.run(values.square, 3) == 9
+
+        asyncio.run(main())
+
+
+class TestStuckLoops:
+    """Where it is a coroutine that holds up its worker's loop."""
+
+    def test_calls_that_its_loop_has_not_begun_go_on(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                call = runner.submit(coroutines.stay_in_c, *gate.fds)
+                await gate.reached()
+                queued = [runner.submit(coroutines.echo, n) for n in range(10)]
+                call.cancel()
+                assert await asyncio.gather(*queued) == list(range(10))
+                assert runner.stats().stuck == 1
+
+        asyncio.run(main())
+
+    def test_in_a_runner_that_is_closed_as_well(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            with gate:
+                async with Runner(workers=1, grace_period=GRACE) as runner:
+                    call = runner.submit(coroutines.stay_in_c, *gate.fds)
+                    await gate.reached()
+                    queued = [runner.submit(coroutines.echo, n) for n in range(10)]
+                    call.cancel()
+                assert await asyncio.gather(*queued) == list(range(10))
+                assert runner.stats().stuck == 1
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("pauses", [0, 2 * round(GRACE / 0.01)])
+    def test_a_clean_up_that_never_ends_is_interrupted_in_turn(
+        self, pauses: int, gate: Gate, signals: Any, silent: Callable[[], None]
+    ) -> None:
+        """The grace period is for each of its steps: as long as it awaits it holds up nobody."""
+
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                call = runner.submit(
+                    coroutines.spin_in_the_clean_up, gate.fds[0], signals.fd, pauses
+                )
+                await gate.reached()
+                call.cancel()
+                assert await signals.arrive() == b"c"
+                assert runner.stats().replaced == 1
+                assert await runner.run(coroutines.echo, 1) == 1
 
         asyncio.run(main())
 

@@ -13,16 +13,20 @@
 #include "async_call.h"
 
 #include "blocked.h"
+#include "core/clock.h"
 #include "coroutines.h"
 #include "expiry.h"
 #include "failure.h"
+#include "interrupt.h"
 #include "pool.h"
+#include "worker.h"
 
 struct AioAsyncCall {
     PyObject_HEAD AioLoop *loop; /* borrowed; NULL once the call has ended */
     AioTask *task;               /* owned; NULL likewise */
     PyObject *coroutine;         /* the user's; NULL before the first step */
     AioListNode link;            /* in the loop's list, guarded by the GIL as all of it */
+    bool is_running;             /* in a step */
     bool is_cancelled;           /* what cancels it has been raised, or asyncio is to do so */
 };
 
@@ -38,9 +42,12 @@ static void
 begin_step(AioAsyncCall *call)
 {
     AioLoop *loop = call->loop;
+    call->is_running = true;
     loop->current_call = call;
+    const bool was_abandoned = is_abandoned(call);
     pthread_mutex_lock(&loop->step_lock);
     loop->current = call->task;
+    loop->abandoned_step_began_ns = was_abandoned ? aio_clock_ns() : 0;
     loop->has_sent = false;
     loop->insist = false;
     pthread_mutex_unlock(&loop->step_lock);
@@ -49,11 +56,16 @@ begin_step(AioAsyncCall *call)
     if (is_abandoned(call) && !call->is_cancelled) {
         aio_coroutines_interrupt(loop);
     }
+    if (was_abandoned) { /* this step of its clean-up has the grace period, as any other */
+        aio_interrupt_watch(aio_container_of(loop, AioWorker, loop));
+    }
 }
 
 static void
-end_step(AioLoop *loop)
+end_step(AioAsyncCall *call)
 {
+    AioLoop *loop = call->loop;
+    call->is_running = false;
     pthread_mutex_lock(&loop->step_lock);
     const bool has_sent = loop->has_sent;
     loop->current = NULL;
@@ -112,7 +124,8 @@ encode_outcome(AioAsyncCall *call, PyObject *result)
         return AIO_TASK_RETURNED;
     }
     /* No failure, if it was asked for: the pool is being stopped, or nobody waits. */
-    if (PyErr_ExceptionMatches(state->interrupted) ||
+    const bool is_asked_for = is_abandoned(call) || aio_pool_is_stopping(task->pool);
+    if ((is_asked_for && PyErr_ExceptionMatches(state->interrupted)) ||
         (call->is_cancelled && (is_abandoned(call) || PyErr_ExceptionMatches(aio_helper(
                                                           state, AIO_HELPER_CANCELLED_ERROR))))) {
         PyErr_Clear();
@@ -201,6 +214,22 @@ set_thrown(PyObject *const *thrown, Py_ssize_t count)
     }
 }
 
+/* Whether it can be stepped or closed: not where it has ended, or from within its own step. 0,
+ * or -1 with an exception set. */
+static int
+check_suspended(AioAsyncCall *call)
+{
+    if (call->loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this call has ended");
+        return -1;
+    }
+    if (call->is_running) {
+        PyErr_SetString(PyExc_ValueError, "this call is already executing");
+        return -1;
+    }
+    return 0;
+}
+
 /* One step: send `value`, or (NULL) raise what is thrown. As PyIter_Send(), but never with
  * an error of the user's. */
 static PySendResult
@@ -212,8 +241,7 @@ step(AioAsyncCall *call, PyObject *value, PyObject *const *thrown, Py_ssize_t co
     AioTaskStatus status = AIO_TASK_CANCELLED;
 
     *result = NULL;
-    if (loop == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "this call has ended");
+    if (check_suspended(call) < 0) {
         return PYGEN_ERROR;
     }
     begin_step(call);
@@ -234,7 +262,7 @@ step(AioAsyncCall *call, PyObject *value, PyObject *const *thrown, Py_ssize_t co
         Py_CLEAR(*result);
         Py_CLEAR(call->coroutine);
     }
-    end_step(loop);
+    end_step(call);
     if (outcome == PYGEN_NEXT) {
         return PYGEN_NEXT;
     }
@@ -312,6 +340,9 @@ async_call_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AioAsyncCall *call = (AioAsyncCall *)self;
     if (call->loop != NULL) {
+        if (check_suspended(call) < 0) {
+            return NULL;
+        }
         complete(call, AIO_TASK_CANCELLED);
         Py_CLEAR(call->coroutine);
     }

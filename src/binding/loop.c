@@ -18,8 +18,8 @@
  * A loop that comes to it, again and again, but whose calls don't end is given up by
  * _coroutines.py.
  *
- * A step that goes on beyond the grace period, though its call was cancelled, makes its
- * worker stuck, as a plain call does.
+ * A step that goes on for the grace period, or beyond it, though its call was cancelled, makes
+ * its worker stuck, as a plain call does.
  */
 #include "loop.h"
 
@@ -371,10 +371,12 @@ interrupt(AioLoop *loop)
     pthread_mutex_lock(&loop->step_lock);
     AioTask *task = loop->current;
     if (task != NULL && loop->cancelled != NULL) {
-        /* What it does about its cancellation is not to be cancelled in turn. */
+        /* What it does about its cancellation is not to be cancelled in turn, within the
+         * grace period. */
         const bool is_to_end = atomic_load_explicit(&task->abandoned, memory_order_relaxed) &&
                                !aio_async_call_is_cancelled(loop);
-        if (!loop->has_sent && (is_to_end || late >= LATE)) {
+        if (!loop->has_sent && (is_to_end || loop->insist || late >= LATE)) {
+            loop->insist = false;
             send_to_thread(loop, loop->cancelled);
         }
         else if (loop->has_sent && (loop->insist || late >= VERY_LATE)) { /* it swallowed that */
@@ -399,7 +401,8 @@ aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again)
     AioTask *task = loop->current; /* while it is that it is not freed */
     if (told_at == 0 && task != NULL &&
         atomic_load_explicit(&task->abandoned, memory_order_acquire)) {
-        told_at = task->abandoned_at_ns;
+        told_at = loop->abandoned_step_began_ns != 0 ? loop->abandoned_step_began_ns
+                                                     : task->abandoned_at_ns;
     }
     pthread_mutex_unlock(&loop->step_lock);
     if (told_at == 0 || !aio_coroutines_has_thread(loop)) {

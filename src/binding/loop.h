@@ -61,10 +61,11 @@ typedef struct AioLoop {
      * builds without a GIL, and for who asks without having it (`current`, only compared). */
     pthread_mutex_t step_lock;
     struct AioTask *current;
-    bool has_sent;           /* an exception was sent to this step */
-    bool insist;             /* it has not helped: another one is to be sent */
-    unsigned long thread_id; /* 0 while there is none */
-    PyObject *cancelled;     /* borrowed from the thread: what it sends, a CancelledError */
+    int64_t abandoned_step_began_ns; /* by aio_clock_ns(); 0: its call was not abandoned then */
+    bool has_sent;                   /* an exception was sent to this step */
+    bool insist;                     /* it has not helped: another one is to be sent */
+    unsigned long thread_id;         /* 0 while there is none */
+    PyObject *cancelled;             /* borrowed from the thread: what it sends, a CancelledError */
 
     int64_t pause_ns; /* between insisting and insisting once more; the monitor's thread only */
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
-from aiointerpreters import Queue, Runner, worker
+from aiointerpreters import Interrupted, Queue, Runner, worker
 from workfns.context import user
 
 context: contextvars.ContextVar[str] = contextvars.ContextVar("context", default="unset")
@@ -418,3 +418,42 @@ def break_asyncio() -> None:
 async def run_a_runner() -> int:
     async with Runner(workers=1) as runner:
         return await runner.run(add, 20, 22)
+
+
+async def stay_in_c(announce_fd: int, wait_fd: int) -> None:
+    """Hold up the loop, in a call of C that nothing interrupts, until the gate opens."""
+    os.write(announce_fd, b".")
+    for _ in range(2):  # the cancellation may come before it is there
+        with contextlib.suppress(asyncio.CancelledError):
+            os.read(wait_fd, 1)
+
+
+async def spin_in_the_clean_up(announce_fd: int, mark_fd: int, pauses: int) -> None:
+    """When cancelled, await so often, then spin; mark what ends that."""
+    try:
+        os.write(announce_fd, b".")
+        await asyncio.Event().wait()
+    finally:
+        for _ in range(pauses):
+            await asyncio.sleep(0.01)
+        try:
+            while True:
+                pass
+        except asyncio.CancelledError:
+            os.write(mark_fd, b"c")
+            raise
+
+
+async def raise_interrupted() -> None:
+    raise Interrupted
+
+
+async def touch_its_own_call(method: str) -> str:
+    """Do what asyncio would do with the coroutine of a task, from within its own step."""
+    call: Any = asyncio.current_task().get_coro()  # type: ignore[union-attr]
+    arguments = {"send": (None,), "throw": (RuntimeError(),), "close": ()}[method]
+    try:
+        getattr(call, method)(*arguments)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
