@@ -400,6 +400,37 @@ class TestRecycle:
 
         asyncio.run(main())
 
+    def test_workers_that_idle_meanwhile_stay_if_there_would_be_too_few(
+        self, silent: Callable[[], None]
+    ) -> None:
+        """The new worker takes an old one's place: it does not make another one superfluous."""
+
+        async def main() -> None:
+            silent()
+            arrivals, announce = os.pipe()
+            wait, hold = os.pipe()
+            options: dict[str, Any] = {
+                "min_workers": 2,
+                "idle_timeout": 0.0003,
+                "initializer": control.hold_up_the_set_up,
+                "initargs": (announce, wait),
+            }
+            os.write(hold, b"..")
+            async with Runner(workers=3, **options) as runner:
+                assert await until(lambda: runner.stats().idle == 2)
+                recycled = runner.recycle()
+                assert await runner.run(values.square, 3) == 9
+                await asyncio.sleep(0.05)  # many times what makes an idle worker retire
+                os.write(hold, b"." * 8)
+                await recycled
+                assert await until(lambda: runner.stats().retiring == 0)
+                stats = runner.stats()
+                assert stats.starting + stats.idle + stats.busy >= 2
+            for fd in (arrivals, announce, wait, hold):
+                os.close(fd)
+
+        asyncio.run(main())
+
     def test_together_with_max_tasks_per_worker(self, silent: Callable[[], None]) -> None:
         async def main() -> None:
             silent()

@@ -161,6 +161,27 @@ class TestElastic:
             asyncio.run(main())
         """).assert_ended(0)
 
+    def test_a_worker_whose_coroutines_run_on_sleeps(self, program: Program) -> None:
+        """It retires when they have ended, and asks for that no more often than it need."""
+        program("""
+            import asyncio, threading, time
+            from aiointerpreters import Runner
+            from helpers.process import until
+
+            async def main():
+                async with Runner(workers=2, min_workers=0, idle_timeout=0) as runner:
+                    await runner.run(asyncio.sleep, 0)
+                    call = runner.submit(asyncio.sleep, 0.5)
+                    assert await until(lambda: runner.stats().idle == 1)
+                    before = time.process_time()
+                    threading.Event().wait(0.4)
+                    assert time.process_time() - before < 0.05
+                    await call
+                    assert await until(lambda: runner.stats().idle == 0)
+
+            asyncio.run(main())
+        """).assert_ended(0)
+
     def test_two_calls_can_wait_for_each_other(self, silent: Callable[[], None]) -> None:
         """Though the first has a worker that idles, or retires, when they come."""
         import os

@@ -191,17 +191,31 @@ choose(AioWorkers *workers, bool old)
     return chosen;
 }
 
-/* Fewer serve than should; the successor will not be one more, but take another's place. */
+/* How many serve, but for the successor, which will not be one more, but take another's place. */
+static int
+count_lasting(AioWorkers *workers)
+{
+    return workers->serving - (workers->successor != NULL);
+}
+
+/* Fewer serve than should. */
 static bool
 is_too_small(AioWorkers *workers)
 {
-    return workers->serving - (workers->successor != NULL) < workers->least;
+    return count_lasting(workers) < workers->least;
+}
+
+/* More serve than need be. */
+static bool
+is_too_large(AioWorkers *workers)
+{
+    return count_lasting(workers) > workers->least;
 }
 
 static void
 retire_surplus(AioWorkers *workers)
 {
-    while (workers->serving > workers->most + (workers->successor != NULL)) {
+    while (count_lasting(workers) > workers->most) {
         (void)retire(choose(workers, false)); /* there may be no more than are left */
     }
 }
@@ -359,7 +373,7 @@ aio_workers_retire_idle(AioWorker *worker)
     AioIdleResult result = AIO_IDLE_STAYS;
 
     pthread_mutex_lock(&workers->lock);
-    if (worker->is_serving && workers->serving > workers->least) {
+    if (worker->is_serving && is_too_large(workers)) {
         count_serving(workers, -1); /* before it can be seen in the queue */
         if (!aio_taskqueue_dismiss_idle(&pool->queue, &worker->consumer)) {
             result = AIO_IDLE_WANTED;

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "core/list.h"
+#include "loop.h"
 
 struct AioPool;
 struct AioTask;
