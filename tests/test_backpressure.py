@@ -224,6 +224,12 @@ class TestFull:
 
         asyncio.run(main())
 
+    def test_outside_a_loop_submit_says_that(self) -> None:
+        with Runner(workers=1, max_pending=1).start() as runner:
+            with pytest.raises(RunnerError, match="no event loop is running"):
+                runner.submit(values.square, 3)
+            assert asyncio.run(runner.run(values.square, 3)) == 9
+
     def test_it_is_what_users_would_catch(self) -> None:
         assert issubclass(RunnerFull, RunnerError)
         assert issubclass(RunnerFull, AioInterpretersError)

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import gc
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,6 +35,15 @@ async def collect[T](iterator: AsyncIterator[T]) -> list[T]:
 async def soon[T](awaitable: Any) -> Any:
     async with asyncio.timeout(SOON):
         return await awaitable
+
+
+def run_in_a_careless_loop(main: Coroutine[Any, Any, Any]) -> Any:
+    """As asyncio.run(), but close nothing before the loop."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
 
 
 @asynccontextmanager
@@ -498,7 +507,7 @@ class TestClosing:
             return numbers
 
         with Runner(workers=1, max_pending=max_pending, **PATIENT).start() as runner:
-            held = [asyncio.run(main(runner))]
+            held = [run_in_a_careless_loop(main(runner))]
             if thread == "another":
                 dropping = threading.Thread(target=held.clear)
                 dropping.start()
@@ -507,6 +516,33 @@ class TestClosing:
             gc.collect()
             assert asyncio.run(soon(runner.run(values.square, 3))) == 9
         assert trace.marks() == b"f"
+
+    def test_it_may_be_dropped_when_its_loop_has_been_forgotten(self, trace: Trace) -> None:
+        """By the runner, as it is when another loop comes: then the call can't be interrupted."""
+
+        async def main(runner: Runner) -> Any:
+            numbers = runner.stream(streams.endless, trace.fd)
+            assert await anext(numbers) == 0
+            return numbers
+
+        with Runner(workers=2, **PATIENT).start() as runner:
+            numbers = run_in_a_careless_loop(main(runner))
+            assert asyncio.run(runner.run(values.square, 3)) == 9
+            del numbers
+        assert trace.marks() == b"f"
+
+    def test_asyncio_run_closes_what_is_left_open(self, trace: Trace) -> None:
+        """As it does asynchronous generators."""
+
+        async def main(runner: Runner) -> Any:
+            numbers = runner.stream(streams.endless, trace.fd)
+            assert await anext(numbers) == 0
+            return numbers
+
+        with Runner(workers=1, **PATIENT).start() as runner:
+            numbers = asyncio.run(main(runner))
+            assert trace.marks() == b"f"
+            assert asyncio.run(collect(numbers)) == []
 
     def test_one_task_at_a_time_may_wait_for_it(self, gate: Gate) -> None:
         async def main() -> None:

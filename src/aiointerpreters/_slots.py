@@ -84,11 +84,12 @@ class Slots:
         """A slot for a call in the running loop, if there is one and nobody waits for it."""
         if self._process != os.getpid():
             return None  # who held the lock at the fork does not exist here
+        loop = asyncio.get_running_loop()
         with self._lock:
             self._collect()
             slot = None
             if self._free > 0 and not self._waiting:
-                slot = self._new(asyncio.get_running_loop())
+                slot = self._new(loop)
         self._hand_out()
         return slot
 
@@ -117,8 +118,11 @@ class Slots:
         return waiter.slot
 
     def take_or_refuse(self) -> Slot | None:
-        """A slot now; None as :meth:`wait` says. Raises RunnerFull."""
-        slot = self.take()
+        """A slot now; None as :meth:`wait` says, or without a loop. Raises RunnerFull."""
+        try:
+            slot = self.take()
+        except RuntimeError:  # no loop runs in this thread: a submit says so
+            return None
         if slot is None and not self._is_useless():
             raise RunnerFull(
                 f"{self.limit} calls are pending, which is this runner's max_pending: "

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -128,13 +129,16 @@ class Stream[T](AsyncIterator[T]):
         if loop is None or self._is_over or self._call is None:
             return
         what = (self._call, self._on_done, self._gate)
-        if loop.is_closed() or self._thread == threading.get_ident():
-            _stop(*what)
-            return
-        try:
-            loop.call_soon_threadsafe(_stop, *what)
-        except RuntimeError:  # it was closed just now
-            _stop(*what)
+        if not loop.is_closed():
+            if self._thread == threading.get_ident():
+                _stop(*what)
+                return
+            with contextlib.suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(_stop, *what)
+                return
+        _stop(*what)
+        # The call may have been let go with its loop, and not be interrupted any more.
+        self._items.shutdown(immediate=True)
 
     async def _begin(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -143,6 +147,11 @@ class Stream[T](AsyncIterator[T]):
         self._arguments = ()
         self._call = await self._calls._submit_in_turn(self._pump, arguments, {})
         self._call.add_done_callback(self._on_done)
+        # As an asynchronous generator would: so that asyncio.run() closes it before the loop, if it
+        # has not been iterated to its end. After that nobody could stop the worker.
+        begun = sys.get_asyncgen_hooks().firstiter
+        if begun is not None:
+            begun(cast(Any, self))
 
     def _outcome(self) -> None:
         """Raise what the call raised."""

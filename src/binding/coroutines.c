@@ -445,15 +445,13 @@ bool
 aio_coroutines_retire_idle_loop(AioLoop *loop)
 {
     AioCoroutines *coroutines = coroutines_of(loop);
-    AioIdleResult result = AIO_IDLE_RETIRED;
-
     pthread_mutex_lock(&coroutines->lock);
     const bool is_idle = loop->count == 0;
     if (is_idle) {
         loop->is_retiring = true;
     }
     pthread_mutex_unlock(&coroutines->lock);
-    return result;
+    return is_idle;
 }
 
 long
