@@ -439,6 +439,10 @@ class TestParameters:
         with pytest.raises(error, match=message):
             Runner(**options)
 
+    def test_a_number_may_be_as_good_as_any(self) -> None:
+        with Runner(workers=1, max_tasks_per_worker=2**64, concurrency=2**64) as runner:
+            assert asyncio.run(runner.run(values.square, 3)) == 9
+
     def test_for_ever_is_a_time(self) -> None:
         forever = float("inf")
         with Runner(workers=1, min_workers=0, idle_timeout=forever, grace_period=forever) as runner:

@@ -16,6 +16,15 @@ def integer(name: str, value: Any, least: int) -> int:
     return number
 
 
+#: What C takes for a number of something. More is as good as any number.
+_MOST = 2**31 - 1
+
+
+def count(name: str, value: Any, least: int) -> int:
+    """As :func:`integer`, but at most what C can count."""
+    return min(integer(name, value, least), _MOST)
+
+
 def seconds(name: str, value: Any, *, finite: bool = False) -> float:
     """``value`` as a number of seconds, 0 or more; raises TypeError and ValueError."""
     is_text = isinstance(value, str | bytes | bytearray)

@@ -107,8 +107,8 @@ class Runner(Calls):
         elif _checks.integer("min_workers", min_workers, 0) > workers:
             raise ValueError(f"min_workers must be at most workers, {workers}, not {min_workers}")
         if max_tasks_per_worker is not None:
-            max_tasks_per_worker = _checks.integer("max_tasks_per_worker", max_tasks_per_worker, 1)
-        concurrency = _checks.integer("concurrency", concurrency, 1)
+            max_tasks_per_worker = _checks.count("max_tasks_per_worker", max_tasks_per_worker, 1)
+        concurrency = _checks.count("concurrency", concurrency, 1)
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {_checks.kind(initializer)}")
         if not isinstance(initargs, Iterable):
