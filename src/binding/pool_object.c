@@ -68,7 +68,7 @@ pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     if (most < 1 || least < 0 || least > most || concurrency < 1) {
         PyErr_SetString(PyExc_ValueError,
-                        "workers must be at least 1 and min_workers, concurrency at least 1");
+                        "workers and concurrency must be at least 1, min_workers 0 to workers");
         return NULL;
     }
     self = (PoolObject *)type->tp_alloc(type, 0);
@@ -444,7 +444,6 @@ parse_limit(PyObject *seconds, int64_t *limit_ns)
     return 0;
 }
 
-/* Of the options only the context has an effect so far. */
 static PyObject *
 pool_submit_with(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
