@@ -236,7 +236,6 @@ static PySendResult
 step(AioAsyncCall *call, PyObject *value, PyObject *const *thrown, Py_ssize_t count,
      PyObject **result)
 {
-    AioLoop *loop = call->loop;
     PySendResult outcome = PYGEN_ERROR;
     AioTaskStatus status = AIO_TASK_CANCELLED;
 
