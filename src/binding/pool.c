@@ -41,9 +41,8 @@ aio_pool_new(const char *name)
     /* With the system's mutexes on Linux and macOS none of the others can fail. */
     if (pool->name == NULL || aio_taskqueue_init(&pool->queue, SPIN_NS) < 0 ||
         aio_coroutines_init(&pool->coroutines) < 0 || aio_pending_init(&pool->unfinished, 0) < 0 ||
-        aio_pending_init(&pool->live_workers, 0) < 0 || aio_pending_init(&pool->threads, 0) < 0 ||
-        aio_pending_init(&pool->lingering, 0) < 0 || aio_pending_init(&pool->recycling, 0) < 0 ||
-        aio_workers_init(&pool->workers) < 0 ||
+        aio_pending_init(&pool->threads, 0) < 0 || aio_pending_init(&pool->lingering, 0) < 0 ||
+        aio_pending_init(&pool->recycling, 0) < 0 || aio_workers_init(&pool->workers) < 0 ||
         pthread_mutex_init(&pool->failure_lock, NULL) != 0) {
         free(pool->name);
         free(pool);
@@ -74,7 +73,6 @@ aio_pool_release(AioPool *pool)
     aio_pending_destroy(&pool->recycling);
     aio_pending_destroy(&pool->lingering);
     aio_pending_destroy(&pool->threads);
-    aio_pending_destroy(&pool->live_workers);
     aio_pending_destroy(&pool->unfinished);
     aio_coroutines_destroy(&pool->coroutines);
     aio_taskqueue_destroy(&pool->queue);

@@ -24,8 +24,9 @@ typedef struct AioPool {
     AioTaskQueue queue;
     AioCoroutines coroutines; /* the calls that do not go through the queue */
     AioPending unfinished;    /* tasks accepted and not yet posted or taken back */
-    AioPending live_workers;  /* workers whose interpreter has not ended yet */
-    AioPending threads;       /* all threads of this pool: its end is when none is left */
+    /* Those of workers; one for the pool itself while it is open; one for who is closing it. Its
+     * end is when none is left. */
+    AioPending threads;
     /* Threads that may outlive its end: workers whose memory is still used by others, and
      * copiers. Only the end of the interpreter waits for them. */
     AioPending lingering;

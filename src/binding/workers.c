@@ -10,9 +10,9 @@
  * closed is found by aio_workers_close(). And who retires in another's favour has started
  * that one before.
  *
- * A worker that has been *detached* counts in the pool's `lingering`, no more in its
- * `live_workers` and `threads`: the end of the pool does not wait for it, only the end of the
- * interpreter that started the pool.
+ * A worker that has been *detached* counts in the pool's `lingering`, no more in its `threads`:
+ * the end of the pool does not wait for it, only the end of the interpreter that started the
+ * pool.
  */
 #include "workers.h"
 
@@ -104,11 +104,10 @@ start_worker(AioPool *pool)
     if (worker == NULL) {
         return NULL;
     }
-    if (!aio_pending_add_unless_zero(&pool->live_workers)) { /* the pool has ended */
+    if (!aio_pending_add_unless_zero(&pool->threads)) { /* the pool has ended */
         aio_worker_release(worker);
         return NULL;
     }
-    aio_pending_add(&pool->threads);
     worker->generation = workers->generation;
     worker->is_serving = true;
     aio_list_append(&workers->list, &worker->link);
@@ -119,9 +118,7 @@ start_worker(AioPool *pool)
         aio_list_unlink(&worker->link);
         aio_worker_release(worker);
         aio_worker_release(worker);
-        /* Somebody else is counted in both, or they would have been zero. */
         aio_pending_done(&pool->threads);
-        aio_pending_done(&pool->live_workers);
         return NULL;
     }
     workers->started_count++;
@@ -246,7 +243,6 @@ aio_workers_start(AioPool *pool, int least, int most)
 
     pthread_mutex_lock(&workers->lock);
     /* The pool's own, so that it does not end before it is closed. */
-    aio_pending_add(&pool->live_workers);
     aio_pending_add(&pool->threads);
     workers->is_open = true;
     workers->is_elastic = least < most;
@@ -334,7 +330,6 @@ aio_workers_close(AioPool *pool)
         aio_pending_done(&pool->recycling);
     }
     if (was_open) {
-        aio_pending_done(&pool->live_workers);
         aio_pending_done(&pool->threads);
     }
 }
@@ -438,7 +433,6 @@ aio_workers_detach(AioWorker *worker)
     }
     pthread_mutex_unlock(&workers->lock);
     if (!was_detached) {
-        aio_pending_done(&pool->live_workers);
         aio_pending_done(&pool->threads);
     }
 }
@@ -460,7 +454,6 @@ aio_workers_ended(AioWorker *worker)
         aio_pending_done(&pool->lingering);
     }
     else {
-        aio_pending_done(&pool->live_workers);
         aio_pending_done(&pool->threads);
     }
 }

@@ -33,7 +33,7 @@ typedef struct AioWorkers {
     int least_wanted;    /* `least`, unless `most` is smaller; only where it is elastic */
     int least;           /* as many serve even if there is nothing to do */
     int most;            /* and no more than these, but for one that takes another's place */
-    bool is_open;        /* the pool counts itself as one of its `live_workers` and `threads` */
+    bool is_open;        /* the pool counts itself as one of its `threads` */
     unsigned generation; /* workers of an older one are to be replaced */
     bool is_recycling;   /* some are; counted in the pool's `recycling` */
     struct AioWorker *successor; /* the worker that will take an old one's place; NULL: none */
