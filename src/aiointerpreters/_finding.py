@@ -2,6 +2,10 @@
 
 The C code remembers what was found: this runs once per function and worker. Part of every worker's
 start, so it imports as little as can be.
+
+An import that is broken off can leave parts of a package behind, and then the package can't be
+imported any more: asyncio and NumPy are examples. So a call is not interrupted while it is prepared
+by an import.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from . import _main
+from . import _core, _main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,15 +26,28 @@ type FunctionName = tuple[str, str, str]
 
 def resolve(kind: str, where: str, name: str) -> Any:
     """Find what :func:`_naming.describe` named. Raises what its module raises on import."""
-    if kind == "path":
-        found: Any = _load_path(where)
-    elif where in _main.NAMES:
-        found = _main.load()
-    else:
-        found = importlib.import_module(where)
+    _core.hold_off(True)
+    try:
+        if kind == "path":
+            found: Any = _load_path(where)
+        elif where in _main.NAMES:
+            found = _main.load()
+        else:
+            found = importlib.import_module(where)
+    finally:
+        _core.hold_off(False)
     for part in name.split("."):
         found = getattr(found, part)
     return found
+
+
+def load(module: str) -> None:
+    """Import a module, for a call that needs it before it can begin."""
+    _core.hold_off(True)
+    try:
+        importlib.import_module(module)
+    finally:
+        _core.hold_off(False)
 
 
 def _load_path(path: str) -> ModuleType:

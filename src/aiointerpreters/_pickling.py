@@ -8,6 +8,7 @@ import functools
 import importlib
 import io
 import pickle
+import sys
 from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -25,6 +26,8 @@ class _Pickler(pickle.Pickler):
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name not in _main.NAMES:
+            if module_name not in sys.modules:
+                _finding.load(module_name)
             return super().find_class(module_name, global_name)
         return _finding.resolve("module", module_name, global_name)
 

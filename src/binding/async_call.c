@@ -47,6 +47,7 @@ begin_step(AioAsyncCall *call)
     const bool was_abandoned = is_abandoned(call);
     pthread_mutex_lock(&loop->step_lock);
     loop->current = call->task;
+    loop->held_off = 0;
     loop->abandoned_step_began_ns = was_abandoned ? aio_clock_ns() : 0;
     loop->has_sent = false;
     loop->insist = false;

@@ -30,8 +30,8 @@ static void
 send_exception(AioWorker *worker)
 {
     pthread_mutex_lock(&worker->running_lock);
-    if (worker->interruptible && (!worker->interrupted || worker->insist) &&
-        aio_worker_wants_interruption(worker)) {
+    if (worker->interruptible && worker->held_off == 0 &&
+        (!worker->interrupted || worker->insist) && aio_worker_wants_interruption(worker)) {
         worker->interrupted = true;
         worker->insist = false;
         PyThreadState_SetAsyncExc(worker->thread_id, worker->interrupted_type);

@@ -370,7 +370,10 @@ interrupt(AioLoop *loop)
     const unsigned late = aio_coroutines_late(loop);
     pthread_mutex_lock(&loop->step_lock);
     AioTask *task = loop->current;
-    if (task != NULL && loop->cancelled != NULL) {
+    if (task != NULL && loop->held_off > 0) {
+        /* It asks itself for an interrupter when it is that no more. */
+    }
+    else if (task != NULL && loop->cancelled != NULL) {
         /* What it does about its cancellation is not to be cancelled in turn, within the
          * grace period. */
         const bool is_to_end = atomic_load_explicit(&task->abandoned, memory_order_relaxed) &&
@@ -424,6 +427,23 @@ aio_loop_insist(AioLoop *loop)
     loop->insist = loop->current != NULL;
     pthread_mutex_unlock(&loop->step_lock);
     aio_coroutines_interrupt(loop);
+}
+
+void
+aio_loop_hold_off(AioLoop *loop, int change)
+{
+    bool is_due = false;
+    pthread_mutex_lock(&loop->step_lock);
+    if (loop->thread_id == PyThread_get_thread_ident() && loop->current != NULL) {
+        loop->held_off += change;
+        is_due = loop->held_off == 0 &&
+                 (aio_pool_is_stopping(loop->pool) ||
+                  atomic_load_explicit(&loop->current->abandoned, memory_order_relaxed));
+    }
+    pthread_mutex_unlock(&loop->step_lock);
+    if (is_due) {
+        aio_coroutines_interrupt(loop);
+    }
 }
 
 bool

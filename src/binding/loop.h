@@ -61,6 +61,7 @@ typedef struct AioLoop {
      * builds without a GIL, and for who asks without having it (`current`, only compared). */
     pthread_mutex_t step_lock;
     struct AioTask *current;
+    int held_off;                    /* as AioWorker.held_off */
     int64_t abandoned_step_began_ns; /* by aio_clock_ns(); 0: its call was not abandoned then */
     bool has_sent;                   /* an exception was sent to this step */
     bool insist;                     /* it has not helped: another one is to be sent */
@@ -104,6 +105,9 @@ bool aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again);
 
 /* If so: interrupt it once more. */
 void aio_loop_insist(AioLoop *loop);
+
+/* As aio_worker_hold_off(), if this is the loop's own thread, in a step of a call. */
+void aio_loop_hold_off(AioLoop *loop, int change);
 
 /* On the loop's own thread: whether the call that runs was told to stop. False on others. */
 bool aio_loop_should_stop(AioLoop *loop, bool *should_stop);

@@ -248,6 +248,8 @@ static PyMethodDef module_methods[] = {
     {"in_worker", in_worker, METH_NOARGS, PyDoc_STR("Whether this interpreter is a worker's.")},
     {"worker", aio_worker_describe, METH_NOARGS,
      PyDoc_STR("(index, name of the pool) in a worker, elsewhere None.")},
+    {"hold_off", aio_worker_hold_off, METH_O,
+     PyDoc_STR("hold_off(begins): interrupt this thread's call only when that has ended.")},
     {"should_stop", aio_worker_should_stop, METH_NOARGS,
      PyDoc_STR("Whether nobody waits any more for what this worker runs.")},
     {"unraisable_hook", aio_interrupt_unraisable, METH_O,

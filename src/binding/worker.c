@@ -107,6 +107,7 @@ begin_interruptible(AioWorker *worker, AioTask *task)
     worker->current = task;
     const bool may_run = !aio_worker_wants_interruption(worker);
     worker->interruptible = may_run;
+    worker->held_off = 0;
     pthread_mutex_unlock(&worker->running_lock);
     return may_run;
 }
@@ -129,6 +130,34 @@ end_interruptible(AioWorker *worker)
         aio_blocked_end_work(worker->home, AIO_BLOCKED_TASK);
     }
     return interrupted;
+}
+
+PyObject *
+aio_worker_hold_off(PyObject *module, PyObject *begins)
+{
+    AioWorker *worker = aio_state_of_module(module)->worker;
+    const int change = begins == Py_True ? 1 : -1;
+    bool is_due = false;
+
+    if (worker == NULL) {
+        Py_RETURN_NONE;
+    }
+    if (worker->thread_id != PyThread_get_thread_ident()) {
+        aio_loop_hold_off(&worker->loop, change);
+        Py_RETURN_NONE;
+    }
+    pthread_mutex_lock(&worker->running_lock);
+    worker->held_off += change;
+    if (worker->held_off == 0 && worker->interruptible && !worker->interrupted &&
+        aio_worker_wants_interruption(worker)) {
+        worker->interrupted = is_due = true; /* whoever came to send it has gone */
+    }
+    pthread_mutex_unlock(&worker->running_lock);
+    if (is_due) {
+        PyErr_SetNone(worker->interrupted_type);
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 PyObject *

@@ -41,6 +41,7 @@ typedef struct AioWorker {
     pthread_mutex_t running_lock;
     bool interruptible; /* user code may be running */
     bool interrupted;   /* an exception was sent and may not have arrived yet */
+    int held_off;       /* while positive nothing is sent: see aio_worker_hold_off() */
     bool insist;        /* the grace period is over: send another one */
     int64_t pause_ns;   /* until the next one after that */
     AioTask *current;   /* the task that runs, NULL in the set-up */
@@ -85,6 +86,10 @@ bool aio_worker_wants_interruption(AioWorker *worker);
 /* Whether it runs that task, which it may not have been its to run ever. Any thread; the
  * task is compared, not touched. */
 bool aio_worker_runs(AioWorker *worker, const AioTask *task);
+
+/* aiointerpreters._core.hold_off(begins): what this thread runs in a worker is not interrupted
+ * until hold_off(False) has been called as often as hold_off(True); then it is, if it was to be. */
+PyObject *aio_worker_hold_off(PyObject *module, PyObject *begins);
 
 /* aiointerpreters._core.worker() and .should_stop() */
 PyObject *aio_worker_describe(PyObject *module, PyObject *ignored);
