@@ -171,7 +171,8 @@ def lose_a_loop(actor: Actor) -> None:
             if dice.random() < 0.3:
                 runner.submit(stress.sleep, 0.002)
             if dice.random() < 0.1:
-                runner.options(deadline=0.001).submit(stress.sleep, 0.002)
+                late = runner.options(deadline=0.001).submit(stress.sleep, 0.002)
+                late.add_done_callback(lambda late: late.cancelled() or late.exception())
         if dice.random() < 0.2:
             actor.act.runners["steady"].submit(stress.double_async, 1)
         await actor.turns(3)

@@ -68,7 +68,8 @@ def random_call(dice: random.Random) -> Call:
         case 9:
             return failing.raise_with_causes, (), {}, raises(ValueError, "the top")
         case 10:
-            return failing.raise_broken, ("BrokenReduce",), {}, raises(InterpreterError)
+            outcome = raises(failing.BrokenReduce, "broken")
+            return failing.raise_broken, ("BrokenReduce",), {}, outcome
         case 11:
             held = [dice.randrange(5)]  # which can change: the pickle is made for each call
             return functools.partial(lambda a, b: [*held, a, b], 1), (2,), {}, gives([*held, 1, 2])
