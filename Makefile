@@ -32,7 +32,7 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench bench-values asan fuzz clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-values asan stress fuzz clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +42,7 @@ help:
 	@echo "make build       build and install the package into $(VENV)"
 	@echo "make core-test   the C core's tests    (SANITIZE=thread, SANITIZE=address,undefined, PORTABLE=true)"
 	@echo "make asan        the Python tests with the extension under AddressSanitizer"
+	@echo "make stress      everything mixed at random       (STRESS_SECONDS=600, STRESS_SEED=n, SANITIZE=address)"
 	@echo "make fuzz        arbitrary bytes for the decoder of messages        (FUZZ_SECONDS=600)"
 	@echo "make bench       measure               make bench-values   how values cross (ARGS=--quick)"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
@@ -140,14 +141,28 @@ core-test: $(VENV)/.filled
 # The extension under AddressSanitizer and UBSan, in an interpreter that isn't: the sanitizer's
 # library must come first.  Leaks are not reported, as the interpreter keeps memory at its end.
 # pytest must not swallow the sanitizer's last words: --capture=sys leaves the descriptors alone.
+asan_build = $(MAKE) --no-print-directory build VARIANT=-asan \
+    SETUP='-Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized'
+asan_python = LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+    build/$(PYTHON_VERSION)-asan/venv/bin/python
+
 asan:
-	@$(MAKE) --no-print-directory build VARIANT=-asan \
-	    SETUP='-Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized'
+	@$(asan_build)
 	$(call say,testing the extension under AddressSanitizer)
-	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC=malloc \
-	 ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-	 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	 build/$(PYTHON_VERSION)-asan/venv/bin/python -m pytest --timeout 300 --capture=sys $(ARGS)
+	@$(asan_python) -m pytest --timeout 300 --capture=sys $(ARGS)
+
+# Ten minutes of everything at random; tests/stress/stress.py says more.
+stress: export STRESS_SECONDS ?= 600
+stress:
+ifeq ($(SANITIZE),address)
+	@$(asan_build)
+	@$(asan_python) tests/stress/stress.py $(ARGS)
+else
+	@$(MAKE) --no-print-directory build
+	@$(BIN)/python tests/stress/stress.py $(ARGS)
+endif
 
 # The decoder of messages, fed with arbitrary bytes by libFuzzer, under the same sanitizers.  What
 # it finds is in build/fuzz, and is where the next run goes on.  Other versions of clang name the

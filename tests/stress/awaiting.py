@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiointerpreters import Queue
 from ledger import Burst, equals, raises
 from stage import Actor
 from stopping import CANCELLED
+
+from aiointerpreters import Queue
 from workfns import coroutines, stress
 
 #: Elsewhere asyncio would be imported over and over, which takes long.

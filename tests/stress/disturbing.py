@@ -10,9 +10,10 @@ import threading
 import time
 from typing import Any
 
-from aiointerpreters import RunnerError
 from report import LONG
 from stage import CHECKED, Actor
+
+from aiointerpreters import RunnerError
 from workfns import stress
 
 handled = 0
@@ -61,10 +62,8 @@ def fork(actor: Actor) -> None:
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(30)
-            if actor.dice.random() < 0.5:
-                status = asyncio.run(_be_refused(runner))
-            else:
-                status = 7
+            tries = actor.dice.random() < 0.5
+            status = asyncio.run(_be_refused(runner)) if tries else 7
         finally:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

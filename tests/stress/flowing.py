@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from stage import Actor
+
 from workfns import stress
 
 

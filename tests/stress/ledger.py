@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from helpers.sameness import same
 from report import Run, shortened
+
+from helpers.sameness import same
 
 #: Of a result, or of an exception: whether it is what is expected.
 type Outcome = Callable[[Any, BaseException | None], bool]

@@ -7,10 +7,11 @@ import random
 import threading
 from typing import Any
 
-from aiointerpreters import BrokenRunner, Runner, RunnerError
 from ledger import Burst, Ledger, equals, raises
 from stage import Actor
 from stopping import RESULTS
+
+from aiointerpreters import BrokenRunner, Runner, RunnerError
 from workfns import stress, worker
 
 #: How calls may end in a runner that somebody else closes.

@@ -8,9 +8,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from aiointerpreters import InterpreterError, NotShareableError
 from ledger import Burst, Outcome, equals, gives, raises
 from stage import Actor
+
+from aiointerpreters import InterpreterError, NotShareableError
 from workfns import classes, failing, stress, values
 
 type Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Outcome]
@@ -84,9 +85,12 @@ REPERTOIRE = [random_call(random.Random(n)) for n in range(400)]
 
 async def many_small_calls(actor: Actor) -> None:
     dice = actor.dice
-    submit = actor.options(actor.runner("steady", "steady", "renewed", "elastic")).submit
+    steady, renewed = actor.act.runners["steady"], actor.act.runners["renewed"]
+    runner = actor.runner("elastic", "renewed") if dice.random() < 0.1 else steady
+    submit = actor.options(runner).submit
     burst = Burst(actor.ledger, "small")
-    for _ in range(dice.choice([10, 100, 400])):
+    # To start a worker takes as long as some thousands of calls.
+    for _ in range(dice.choice([10, 40]) if runner is renewed else dice.choice([10, 100, 500])):
         number = dice.randrange(2**70)
         burst.submit(submit, stress.double, (number,), equals(number + number))
     await burst.all_ended()

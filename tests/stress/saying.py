@@ -12,6 +12,7 @@ from typing import Any
 from ledger import Burst, equals
 from report import Run
 from stage import Actor
+
 from workfns import stress
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiointerpreters import Queue, QueueFull, QueueShutDown, Shared
 from ledger import Burst, equals
 from stage import Actor
+
+from aiointerpreters import Queue, QueueFull, QueueShutDown, Shared
 from workfns import queues, stress, values
 
 

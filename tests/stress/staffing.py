@@ -6,6 +6,7 @@ import asyncio
 
 from ledger import equals
 from stage import Actor
+
 from workfns import stress
 
 

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib
 import logging
+import os
 import queue
 import random
 import sys
@@ -19,11 +20,12 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from ledger import Ledger
+from report import LONG, Run
+
 from aiointerpreters import Runner
 from helpers.limits import CHECKED, SLOWNESS
 from helpers.process import eventually, native_threads, open_fds
-from ledger import Ledger
-from report import LONG, Run
 from workfns import stress
 
 type Scene = Callable[["Actor"], Coroutine[Any, Any, None]]
@@ -98,9 +100,9 @@ class Act:
 
     def make_runners(self) -> dict[str, Runner]:
         dice = self.dice
-        self.max_tasks = dice.choice([1, 20, 300, 3_000])
+        self.max_tasks = dice.choice([1, 50, 300, 3_000])
         if self.max_tasks == 1 and dice.random() < 0.7:
-            self.max_tasks = 100
+            self.max_tasks = 1_000
         patient: dict[str, Any] = {"grace_period": LONG}
         return {
             "steady": Runner(workers=dice.choice([1, 2, 2, 3]), **patient),
@@ -287,6 +289,8 @@ class Baseline:
     """How much of everything there is between two acts."""
 
     def __init__(self) -> None:
+        with Runner(workers=1).start():
+            pass  # the first wait in the main thread makes a pipe that stays
         gc.collect()
         self.counts = self.count()
 
@@ -302,7 +306,15 @@ class Baseline:
     def check(self, run: Run) -> None:
         gc.collect()
         if not eventually(lambda: all(self.count()[key] <= n for key, n in self.counts.items())):
-            run.fail(f"left over: {self.count()}, where there were {self.counts}")
+            files = [_target(fd) for fd in os.listdir("/proc/self/fd")]
+            run.fail(f"left over: {self.count()}, where there were {self.counts}; {files}")
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return "closed"
 
 
 @contextlib.contextmanager

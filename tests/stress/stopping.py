@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiointerpreters import Queue, RunnerFull
 from ledger import Burst, equals
 from stage import Actor
+
+from aiointerpreters import Queue, RunnerFull
 from workfns import stress
 
 CANCELLED = (asyncio.CancelledError,)

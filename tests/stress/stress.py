@@ -16,8 +16,8 @@ Ends with status 1 and a report at the first violation; with 2 if something hang
 from __future__ import annotations
 
 import argparse
-import ctypes
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import os
@@ -100,7 +100,8 @@ def check_growth(run: object, sizes: list[float], is_only_told: bool) -> None:
     third = len(sizes) // 3
     if not third:
         return
-    thirds = [statistics.median(part) for part in (sizes[:third], sizes[third:-third], sizes[-third:])]
+    parts = (sizes[:third], sizes[third:-third], sizes[-third:])
+    thirds = [statistics.median(part) for part in parts]
     text = " -> ".join(f"{size:.1f}" for size in thirds)
     print(f"stress: MiB between acts, medians of the thirds after warm-up: {text}", flush=True)
     if thirds[2] - thirds[1] > GROWTH and not is_only_told:
