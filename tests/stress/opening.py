@@ -200,9 +200,7 @@ def open_and_close_in_a_thread(actor: Actor) -> None:
 
     async def main(runner: Runner) -> None:
         n = dice.randrange(100)
-        await ledger.call(
-            "short-lived", runner.run(stress.double, n), ("double", n), equals(n + n)
-        )
+        await ledger.call("short-lived", runner.run(stress.double, n), ("double", n), equals(n + n))
         if dice.random() < 0.5:
             runner.submit(stress.sleep, 0.01 * dice.random())  # nobody is told
 

@@ -41,6 +41,7 @@ async def queue_through_a_worker(actor: Actor) -> None:
 
 async def _send_through(actor: Actor, source: Any, target: Any, number: int) -> None:
     dice = actor.dice
+
     async def put() -> None:
         for n in range(number):
             match dice.randrange(4):

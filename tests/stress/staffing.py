@@ -42,9 +42,7 @@ async def recycle(actor: Actor) -> None:
         done.cancel()
         return
     n = actor.dice.randrange(100)
-    await actor.ledger.call(
-        "recycling", runner.run(stress.double, n), ("double", n), equals(n + n)
-    )
+    await actor.ledger.call("recycling", runner.run(stress.double, n), ("double", n), equals(n + n))
     await done
 
 

@@ -215,9 +215,7 @@ def numbers(number: int, fails: bool = False, flags: Any = None) -> Iterator[int
             flags[0] += 1
 
 
-async def numbers_async(
-    number: int, fails: bool = False, flags: Any = None
-) -> AsyncIterator[int]:
+async def numbers_async(number: int, fails: bool = False, flags: Any = None) -> AsyncIterator[int]:
     import asyncio
 
     try:
