@@ -291,6 +291,8 @@ class Baseline:
     def __init__(self) -> None:
         with Runner(workers=1).start():
             pass  # the first wait in the main thread makes a pipe that stays
+        if uvloop is not None:
+            uvloop.new_event_loop().close()  # the first one makes another such
         gc.collect()
         self.counts = self.count()
 
