@@ -66,6 +66,7 @@ def _text(exception: BaseException) -> str:
 
 def _traceback_text(exception: BaseException) -> str:
     try:
+        _finding.load("traceback")
         import traceback
 
         return "".join(traceback.format_exception(exception))

@@ -61,6 +61,7 @@ PyObject *
 aio_helper(AioState *state, AioHelper helper)
 {
     if (state->helpers[helper] == NULL) {
+        (void)aio_worker_hold_off(state, true); /* an import is not to be broken off */
         PyObject *module = PyImport_ImportModule(helper_places[helper].module);
         PyObject *found =
             module == NULL ? NULL : PyObject_GetAttrString(module, helper_places[helper].name);
@@ -71,6 +72,9 @@ aio_helper(AioState *state, AioHelper helper)
         }
         else {
             Py_XDECREF(found);
+        }
+        if (aio_worker_hold_off(state, false) < 0) {
+            return NULL;
         }
     }
     return state->helpers[helper];
@@ -248,7 +252,7 @@ static PyMethodDef module_methods[] = {
     {"in_worker", in_worker, METH_NOARGS, PyDoc_STR("Whether this interpreter is a worker's.")},
     {"worker", aio_worker_describe, METH_NOARGS,
      PyDoc_STR("(index, name of the pool) in a worker, elsewhere None.")},
-    {"hold_off", aio_worker_hold_off, METH_O,
+    {"hold_off", aio_worker_py_hold_off, METH_O,
      PyDoc_STR("hold_off(begins): interrupt this thread's call only when that has ended.")},
     {"should_stop", aio_worker_should_stop, METH_NOARGS,
      PyDoc_STR("Whether nobody waits any more for what this worker runs.")},

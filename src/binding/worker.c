@@ -132,19 +132,19 @@ end_interruptible(AioWorker *worker)
     return interrupted;
 }
 
-PyObject *
-aio_worker_hold_off(PyObject *module, PyObject *begins)
+int
+aio_worker_hold_off(AioState *state, bool begins)
 {
-    AioWorker *worker = aio_state_of_module(module)->worker;
-    const int change = begins == Py_True ? 1 : -1;
+    AioWorker *worker = state->worker;
+    const int change = begins ? 1 : -1;
     bool is_due = false;
 
     if (worker == NULL) {
-        Py_RETURN_NONE;
+        return 0;
     }
     if (worker->thread_id != PyThread_get_thread_ident()) {
         aio_loop_hold_off(&worker->loop, change);
-        Py_RETURN_NONE;
+        return 0;
     }
     pthread_mutex_lock(&worker->running_lock);
     worker->held_off += change;
@@ -155,6 +155,15 @@ aio_worker_hold_off(PyObject *module, PyObject *begins)
     pthread_mutex_unlock(&worker->running_lock);
     if (is_due) {
         PyErr_SetNone(worker->interrupted_type);
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *
+aio_worker_py_hold_off(PyObject *module, PyObject *begins)
+{
+    if (aio_worker_hold_off(aio_state_of_module(module), begins == Py_True) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -87,9 +87,13 @@ bool aio_worker_wants_interruption(AioWorker *worker);
  * task is compared, not touched. */
 bool aio_worker_runs(AioWorker *worker, const AioTask *task);
 
-/* aiointerpreters._core.hold_off(begins): what this thread runs in a worker is not interrupted
- * until hold_off(False) has been called as often as hold_off(True); then it is, if it was to be. */
-PyObject *aio_worker_hold_off(PyObject *module, PyObject *begins);
+/* What the calling thread runs in a worker is not interrupted until it has been said to end as
+ * often as it began; then it is, if it was to be. 0, or -1 with an exception set, which is the
+ * interruption. The GIL is held. */
+int aio_worker_hold_off(AioState *state, bool begins);
+
+/* aiointerpreters._core.hold_off(begins) */
+PyObject *aio_worker_py_hold_off(PyObject *module, PyObject *begins);
 
 /* aiointerpreters._core.worker() and .should_stop() */
 PyObject *aio_worker_describe(PyObject *module, PyObject *ignored);
