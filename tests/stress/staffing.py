@@ -15,6 +15,7 @@ async def count_in_workers(actor: Actor) -> None:
     dice, ledger, act = actor.dice, actor.ledger, actor.act
     name = dice.choice(["steady", "renewed", "elastic", "resized", "options"])
     runner = act.runners[name]
+    most = 3 if name == "renewed" and act.max_tasks < 50 else 100
     calls = [
         ledger.call(
             "counting",
@@ -22,7 +23,7 @@ async def count_in_workers(actor: Actor) -> None:
             ("count",),
             lambda result, error: error is None and result[1] > 0,
         )
-        for _ in range(dice.choice([1, 20, 100]))
+        for _ in range(min(most, dice.choice([1, 20, 100])))
     ]
     for life, number in await asyncio.gather(*calls):
         if name == "renewed" and number > act.max_tasks:

@@ -46,7 +46,10 @@ class Actor:
 
     def runner(self, *names: str) -> Runner:
         """One of the runners that live as long as the act; of these names, if any are given."""
-        return self.act.runners[self.dice.choice(names or STEADY)]
+        name = self.dice.choice(names or STEADY)
+        if name == "renewed" and self.act.max_tasks < 50 and self.dice.random() < 0.95:
+            name = "steady"  # or who waits for it would do nothing else
+        return self.act.runners[name]
 
     def options(self, runner: Runner) -> Any:
         """The runner, or a view of it with options that no call exceeds."""
@@ -100,9 +103,7 @@ class Act:
 
     def make_runners(self) -> dict[str, Runner]:
         dice = self.dice
-        self.max_tasks = dice.choice([1, 50, 300, 3_000])
-        if self.max_tasks == 1 and dice.random() < 0.7:
-            self.max_tasks = 1_000
+        self.max_tasks = dice.choice([1, 50, 300, 1_000, 3_000])
         patient: dict[str, Any] = {"grace_period": LONG}
         return {
             "steady": Runner(workers=dice.choice([1, 2, 2, 3]), **patient),
