@@ -19,7 +19,6 @@ from aiointerpreters import (
     RunnerError,
     get_module_info,
 )
-from aiointerpreters._coroutines import pump
 from helpers.gate import Gate, Signals, Trace
 from helpers.limits import SOON
 from helpers.process import LINUX, eventually, native_threads, open_fds
@@ -90,7 +89,7 @@ class TestCalls:
 
     @pytest.mark.parametrize(
         "function",
-        [coroutines.generate, functools.partial(coroutines.generate), coroutines.count_up],
+        [coroutines.generate, functools.partial(coroutines.generate)],
     )
     def test_an_asynchronous_generator_function_is_refused_with_a_hint(
         self, function: Callable[..., Any], call: Callable[..., Any], runner: Runner
@@ -573,28 +572,6 @@ class TestInside:
                 for queue in queues[:-1]:
                     await queue.aput(-1)
                 assert await asyncio.gather(*stages) == [100] * 8
-
-        asyncio.run(main())
-
-    def test_a_pump_of_an_asynchronous_generator(self, runner: Runner, trace: Trace) -> None:
-        async def main() -> None:
-            queue: Queue[int] = Queue(2)
-            pumping = runner.submit(pump, queue, coroutines.count_up, (trace.fd, 50), {})
-            assert [await queue.aget() for _ in range(50)] == list(range(50))
-            await pumping
-            assert trace.marks() == b"f"
-
-        asyncio.run(main())
-
-    def test_a_pump_that_is_cancelled_closes_the_generator(
-        self, runner: Runner, signals: Signals
-    ) -> None:
-        async def main() -> None:
-            queue: Queue[int] = Queue(2)
-            pumping = runner.submit(pump, queue, coroutines.count_up, (signals.fd, 50), {})
-            assert await queue.aget() == 0
-            pumping.cancel()
-            assert await signals.arrive() == b"f"
 
         asyncio.run(main())
 

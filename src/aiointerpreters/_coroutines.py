@@ -12,11 +12,10 @@ import contextlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from typing import Any
 
     from . import _core
-    from .queues import Queue
 
 #: A pool that is being stopped asks at once, when the grace period is over, and then again and
 #: again, with pauses that double from 0.1 s. At the first time all calls are cancelled; at this
@@ -124,23 +123,3 @@ def _cancelled_error(inbox: _core.Inbox) -> type[asyncio.CancelledError]:
 
 async def _await_any(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
-
-
-async def pump(
-    queue: Queue[Any],
-    function: Callable[..., AsyncIterator[Any]],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-) -> None:
-    """Put what an asynchronous generator yields into ``queue``, as fast as that has room.
-
-    It is closed when the last item has been put, or when this is cancelled.
-    """
-    iterator = function(*args, **kwargs)
-    try:
-        async for item in iterator:
-            await queue.aput(item)
-    finally:
-        aclose = getattr(iterator, "aclose", None)
-        if aclose is not None:
-            await aclose()

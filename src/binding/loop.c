@@ -411,9 +411,13 @@ aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again)
     if (told_at == 0 || !aio_coroutines_has_thread(loop)) {
         return false;
     }
-    const bool is_stuck = now >= told_at + pool->grace_ns;
-    *again = is_stuck ? now + aio_interrupt_next_pause(&loop->pause_ns) : told_at + pool->grace_ns;
-    return is_stuck;
+    if (now < told_at + pool->grace_ns) {
+        loop->pause_ns = 0;
+        *again = told_at + pool->grace_ns;
+        return false;
+    }
+    *again = now + aio_interrupt_next_pause(&loop->pause_ns);
+    return true;
 }
 
 void

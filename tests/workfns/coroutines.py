@@ -400,16 +400,6 @@ async def leave_a_generator(mark_fd: int) -> int:
     return await anext(generator)
 
 
-async def count_up(mark_fd: int, stop: int) -> AsyncIterator[int]:
-    try:
-        for number in range(stop):
-            await asyncio.sleep(0)
-            yield number
-    finally:
-        await asyncio.sleep(0)
-        os.write(mark_fd, b"f")
-
-
 def break_asyncio() -> None:
     """An initializer: asyncio can't be imported in this worker."""
     sys.modules["asyncio"] = None  # type: ignore[assignment]
