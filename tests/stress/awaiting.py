@@ -76,7 +76,7 @@ async def cancel_coroutines(actor: Actor) -> None:
         # What is cancelled while it computes is interrupted, and so may be its `finally`
         # if it does not end soon: then nothing is known of the second flag.
         if way != "spin":
-            actor.act.flags.append(flags)
+            actor.act.flags.append((("coroutine", way, seconds), flags))
         burst.submit(
             runner.submit,
             stress.stay_async,
@@ -100,7 +100,7 @@ async def coroutine_time_limits(actor: Actor) -> None:
         limit = max(0, seconds + dice.uniform(-0.001, 0.001))
         name = dice.choice(["timeout", "deadline"])
         flags = memoryview(bytearray(2))
-        actor.act.flags.append(flags)
+        actor.act.flags.append((("coroutine", seconds, name, limit), flags))
         view = runner.options(**{name: limit})
         calls.append(
             ledger.call(

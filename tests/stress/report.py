@@ -6,6 +6,7 @@ with status 2.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import resource
@@ -41,8 +42,9 @@ def resident() -> float:
 class Run:
     """The run as a whole: its seed, and which act is played."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, stays: bool = False) -> None:
         self.seed = seed
+        self.stays = stays  # after a failure, for a debugger
         self.start = time.monotonic()
         self.act: Act | None = None
         self.ended_before = 0  # calls of earlier acts
@@ -68,7 +70,11 @@ class Run:
         _ending.acquire()  # and never release it: one report is enough
         print(f"stress: FAILED: {what}\n{self.situation()}", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(all_threads=True)
-        sys.stderr.flush()
+        print("\n".join(_threads()), file=sys.stderr, flush=True)
+        if self.stays:
+            print(f"stress: process {os.getpid()} stays", file=sys.stderr, flush=True)
+            faulthandler.cancel_dump_traceback_later()
+            threading.Event().wait()
         sys.stdout.flush()
         os._exit(status)
 
@@ -109,6 +115,17 @@ class Run:
 
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+
+
+def _threads() -> list[str]:
+    """All threads, those of workers too: what each is called, and whether it runs."""
+    lines = []
+    for thread in sorted(os.listdir("/proc/self/task"), key=int):
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/stat") as file:
+            name, _, rest = file.read().partition("(")[2].rpartition(")")
+            fields = rest.split()
+            lines.append(f"    {thread} {name}: {fields[0]}, {fields[11]} + {fields[12]} ticks")
+    return lines
 
 
 def shortened(value: Any) -> str:

@@ -93,7 +93,7 @@ class Act:
         self.end = time.monotonic() + seconds
         self.ledgers: list[Ledger] = []
         self.jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self.flags: list[memoryview] = []  # see stopping.py
+        self.flags: list[tuple[Any, memoryview]] = []  # see stopping.py
         self.views: list[tuple[memoryview, int]] = []  # see sharing.py
         self.lives: dict[str, list[int]] = {}  # see staffing.py
         self.lives_lock = threading.Lock()
@@ -140,6 +140,8 @@ class Act:
                 stats = runner.stats()._asdict()
                 numbers = " ".join(f"{key}={value}" for key, value in stats.items() if value)
                 lines.append(f"{name} ({runner.workers}): {numbers or 'nothing'}")
+        left = [what for what, flags in self.flags.copy() if flags[0] != flags[1]]
+        lines.append(f"running, or never ended: {left[:20]}")
         return lines
 
     def __repr__(self) -> str:
@@ -263,7 +265,7 @@ class Act:
             stats = runner.stats()
             if stats.pending or stats.queued or stats.busy or stats.idle or stats.starting:
                 self.run.fail(f"{name} is closed, but not at rest: {stats}")
-        if not eventually(lambda: all(flags[0] == flags[1] for flags in self.flags)):
+        if not eventually(lambda: all(flags[0] == flags[1] for _, flags in self.flags)):
             self.run.fail("a function began and did not come to its `finally`")
         self.flags.clear()
         for life, (calls, highest, total) in self.lives.items():

@@ -63,7 +63,7 @@ async def interrupt_running_calls(actor: Actor) -> None:
         )
         if runner is not actor.act.runners["impatient"]:
             # Where there is next to no grace, an interruption may hit the very `finally`.
-            actor.act.flags.append(flags)
+            actor.act.flags.append(((way, seconds), flags))
     await actor.pause(0.02)
     for future in burst.futures:
         future.cancel()
@@ -130,7 +130,7 @@ async def time_limits(actor: Actor) -> None:
         name = dice.choice(["timeout", "deadline", "asyncio"])
         flags = memoryview(bytearray(2))
         if runner is not actor.act.runners["impatient"]:
-            actor.act.flags.append(flags)
+            actor.act.flags.append(((way, seconds, name, limit), flags))
         args = (flags, way, seconds)
 
         def is_as_expected(

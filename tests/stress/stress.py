@@ -8,7 +8,8 @@ may not grow.
 
     --seconds   how long; STRESS_SECONDS
     --seed      repeats a seed, as far as threads allow; STRESS_SEED
-    --act       only this one; STRESS_ACT
+    --act       only this one, again and again; STRESS_ACT
+    --stay      after a failure, for a debugger
 
 Ends with status 1 and a report at the first violation; with 2 if something hangs.
 """
@@ -48,6 +49,7 @@ def arguments() -> argparse.Namespace:
         "--seed", type=int, default=int(seed) if seed else random.SystemRandom().randrange(2**32)
     )
     parser.add_argument("--act", type=int, default=int(act) if act else None)
+    parser.add_argument("--stay", action="store_true")
     return parser.parse_args()
 
 
@@ -59,7 +61,7 @@ def main() -> None:
 
     options = arguments()
     faulthandler.enable()
-    run = Run(options.seed)
+    run = Run(options.seed, options.stay)
     run.say(f"STRESS_SEED={options.seed} for {options.seconds:.0f} s, Python {sys.version}")
     signal.signal(signal.SIGUSR1, count_signal)
     sizes: list[float] = []
