@@ -118,7 +118,9 @@ async def _iterate_async(
                 return
     finally:
         close = getattr(iterator, "aclose", None)
-        if close is not None:
+        # A generator that has ended has nothing to close; and if this were cancelled between the
+        # call and its `await`, CPython would warn of a coroutine that was never awaited.
+        if close is not None and getattr(iterator, "ag_frame", close) is not None:
             await close()
 
 
