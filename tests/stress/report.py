@@ -27,6 +27,8 @@ MIB = 2**20
 #: Seconds in which something must end; and in which any one thing must.
 STILL = 60 * SLOWNESS
 LONG = 150 * SLOWNESS
+#: Seconds until a worker counts as stuck, in most runners.
+GRACE = 15 * SLOWNESS
 #: Seconds between two lines of progress.
 INTERVAL = 10.0
 

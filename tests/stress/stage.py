@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from ledger import Ledger
-from report import LONG, Run
+from report import GRACE, LONG, Run
 
 from aiointerpreters import Runner
 from helpers.limits import CHECKED, SLOWNESS
@@ -103,8 +103,10 @@ class Act:
 
     def make_runners(self) -> dict[str, Runner]:
         dice = self.dice
-        self.max_tasks = dice.choice([1, 50, 300, 1_000, 3_000])
-        patient: dict[str, Any] = {"grace_period": LONG}
+        self.max_tasks = dice.choice([20, 100, 300, 1_000, 3_000])
+        # An interruption is lost where CPython can't raise it, in a __del__ for example, and is
+        # sent again after that time.
+        patient: dict[str, Any] = {"grace_period": GRACE}
         return {
             "steady": Runner(workers=dice.choice([1, 2, 2, 3]), **patient),
             "options": Runner(
@@ -263,6 +265,8 @@ class Act:
                 self.run.fail(f"{ledger.begun} calls have begun, {ledger.ended} have ended")
         for name, runner in self.runners.items():
             stats = runner.stats()
+            if name != "impatient" and stats.replaced:
+                self.run.say(f"{name} replaced {stats.replaced} workers after {GRACE:.0f} s")
             if stats.pending or stats.queued or stats.busy or stats.idle or stats.starting:
                 self.run.fail(f"{name} is closed, but not at rest: {stats}")
         if not eventually(lambda: all(flags[0] == flags[1] for _, flags in self.flags)):
