@@ -16,13 +16,13 @@ NEVER = 1_000
 
 
 class TestStuck:
-    def test_one_that_swallows_all_and_spins_gets_its_worker_replaced(
+    def test_one_that_can_not_be_interrupted_gets_its_worker_replaced(
         self, gate: Gate, trace: Trace, silent: Callable[[], None]
     ) -> None:
         async def main() -> None:
             silent()
             async with Runner(workers=1, grace_period=SHORT) as runner, gate:
-                call = runner.submit(coroutines.spin_until_let_go, gate.fds[0], gate.fds[1])
+                call = runner.submit(coroutines.stay_in_c, gate.fds[0], gate.fds[1])
                 await gate.reached()
                 call.cancel()
                 assert await until(lambda: runner.stats().replaced == 1)
@@ -60,7 +60,7 @@ class TestStuck:
             silent()
             with pytest.raises(StopError):
                 async with Runner(workers=1, grace_period=SHORT) as runner:
-                    call = runner.submit(coroutines.spin_until_let_go, *gate.fds)
+                    call = runner.submit(coroutines.stay_in_c, *gate.fds)
                     await gate.reached()
                     raise StopError
             assert call.cancelled()

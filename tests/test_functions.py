@@ -12,7 +12,7 @@ import pytest
 
 from aiointerpreters import Runner, RunnerError
 from helpers.programs import Program
-from workfns import classes, failing, values, worker
+from workfns import classes, coroutines, failing, streams, values, worker
 from workfns.values import Arithmetic, Derived
 
 
@@ -228,3 +228,23 @@ def test_different_functions_of_one_name_are_kept_apart(runner: Runner) -> None:
             )
 
     asyncio.run(main())
+
+
+class TestWhatBelongsElsewhere:
+    def test_a_generator_function_belongs_to_stream(self, call: Callable[..., Any]) -> None:
+        with pytest.raises(RunnerError, match=r"endless is a generator function.*stream\(\)"):
+            call(streams.endless, 0)
+
+    def test_a_coroutine_is_no_function(self, call: Callable[..., Any]) -> None:
+        coroutine = coroutines.add(1, 2)
+        with pytest.raises(RunnerError, match="not callable: pass the coroutine function and its"):
+            call(coroutine)
+        coroutine.close()
+
+    def test_a_coroutine_function_belongs_to_run(self, runner: Any) -> None:
+        with pytest.raises(RunnerError, match=r"coroutine function.*pass it to run\(\)"):
+            runner.stream(coroutines.add, 1, 2)
+
+    def test_map_takes_a_function(self, runner: Any) -> None:
+        with pytest.raises(TypeError, match=r"map\(\) takes a function, not int"):
+            runner.map(5, [1])

@@ -116,6 +116,10 @@ class TestRecords:
         name = in_worker(logs.log_in_thread, "app", "helper")
         assert [record.threadName for record in handler.records] == [f"{name}/helper"]
 
+    def test_a_record_of_a_coroutine_has_its_loops_name(self, handler: Collector) -> None:
+        name = in_worker(logs.log_in_coroutine, "app")
+        assert [record.threadName for record in handler.records] == [f"{name}/loop"]
+
     def test_those_of_one_worker_come_in_order(self, handler: Collector) -> None:
         async def main() -> set[str]:
             async with Runner(workers=2) as runner:

@@ -228,6 +228,7 @@ class TestRecycle:
             silent()
             runner = Runner(workers=2, initializer=worker.prepare_with_mark, initargs=(trace.fd,))
             async with runner:
+                assert await until(lambda: runner.stats().idle == 2)
                 await runner.recycle()
                 assert trace.marks() == b"iiii"
 

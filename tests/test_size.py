@@ -432,6 +432,9 @@ class TestParameters:
             ({"grace_period": -0.1}, ValueError, "grace_period must be .* 0 or more"),
             ({"grace_period": float("nan")}, ValueError, "grace_period must be .* 0 or more"),
             ({"grace_period": "1"}, TypeError, "grace_period must be a number of seconds"),
+            ({"concurrency": None}, TypeError, "concurrency must be an integer, not NoneType"),
+            ({"name": 5}, TypeError, "name must be a string or None, not int"),
+            ({"context": 5}, TypeError, "context must be context variables, not int"),
         ],
     )
     def test_what_is_wrong_is_said(
@@ -439,6 +442,13 @@ class TestParameters:
     ) -> None:
         with pytest.raises(error, match=message):
             Runner(**options)
+
+    def test_a_runner_is_not_resized_to_nothing_in_particular(self) -> None:
+        with (
+            Runner(workers=1) as runner,
+            pytest.raises(TypeError, match="workers must be an integer, not NoneType"),
+        ):
+            runner.resize(None)  # type: ignore[arg-type]
 
     def test_a_number_may_be_as_good_as_any(self) -> None:
         with Runner(workers=1, max_tasks_per_worker=2**64, concurrency=2**64) as runner:
@@ -448,3 +458,16 @@ class TestParameters:
         forever = float("inf")
         with Runner(workers=1, min_workers=0, idle_timeout=forever, grace_period=forever) as runner:
             assert asyncio.run(runner.run(values.square, 3)) == 9
+
+
+def test_workers_that_are_not_ready_go_first(silent: Callable[[], None]) -> None:
+    async def main() -> None:
+        silent()
+        async with Runner(workers=2) as runner:
+            assert await until(lambda: runner.stats().idle == 2)
+            for workers in (30, 2):
+                runner.resize(workers)
+            assert (runner.stats().starting, runner.stats().idle) == (0, 2)
+            assert await runner.run(values.square, 3) == 9
+
+    asyncio.run(main())

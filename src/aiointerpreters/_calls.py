@@ -215,7 +215,7 @@ class Calls:
             ordered: Whether results come in the order of the input, or as they are done.
 
         Raises:
-            TypeError: ``concurrency`` is no integer, or an iterable is none.
+            TypeError: ``fn`` can't be called, ``concurrency`` is no integer, or an iterable none.
             ValueError: ``concurrency`` is less than 1.
 
         Iterating raises what :meth:`run` raises.
@@ -224,6 +224,8 @@ class Calls:
             concurrency = default_concurrency(self._runner().workers)
         else:
             concurrency = _checks.integer("concurrency", concurrency, 1)
+        if not callable(fn):
+            raise TypeError(f"map() takes a function, not {_checks.kind(fn)}")
         return Mapped(self, fn, iterables, concurrency, ordered)
 
     def stream[**P, T](

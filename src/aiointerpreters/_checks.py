@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def integer(name: str, value: Any, least: int) -> int:
-    """``value`` as an integer of at least ``least``; raises TypeError and ValueError."""
+def integer(name: str, value: Any, least: int, *, or_none: bool = True) -> int:
+    """``value`` as an integer of at least ``least``; raises TypeError and ValueError.
+
+    ``or_none`` is for the text: whether the caller takes None as well, and has dealt with it.
+    """
     if not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer or None, not {kind(value)}")
+        what = "an integer or None" if or_none else "an integer"
+        raise TypeError(f"{name} must be {what}, not {kind(value)}")
     number = operator.index(value)
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
@@ -20,9 +24,9 @@ def integer(name: str, value: Any, least: int) -> int:
 _MOST = 2**31 - 1
 
 
-def count(name: str, value: Any, least: int) -> int:
+def count(name: str, value: Any, least: int, *, or_none: bool = True) -> int:
     """As :func:`integer`, but at most what C can count."""
-    return min(integer(name, value, least), _MOST)
+    return min(integer(name, value, least, or_none=or_none), _MOST)
 
 
 def seconds(name: str, value: Any, *, finite: bool = False) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def run(inbox: _core.Inbox) -> None:
 class _Loop:
     def __init__(self, inbox: _core.Inbox) -> None:
         self.inbox = inbox
+        threading.current_thread().name = "loop"
         self.loop = asyncio.new_event_loop()
         self.calls: dict[asyncio.Task[None], _core.AsyncCall] = {}
         self.rounds = 0

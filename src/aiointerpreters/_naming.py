@@ -20,13 +20,18 @@ def describe_call(
 ) -> tuple[FunctionName | object | None, bool]:
     """Tell how a worker gets hold of ``function``, and whether that is a coroutine function.
 
-    Raises as :func:`describe`, and RunnerError for asynchronous generator functions.
+    Raises as :func:`describe`, and RunnerError for generator functions, asynchronous or not.
     """
     found = _find(function) if type(function) is tuple else function
     if inspect.isasyncgenfunction(found):
         raise RunnerError(
             f"{_display(found)} is an asynchronous generator function: pass it to stream(), "
             "which iterates over it in a worker"
+        )
+    if inspect.isgeneratorfunction(found):
+        raise RunnerError(
+            f"{_display(found)} is a generator function, whose generator can't leave the worker: "
+            "pass it to stream(), which iterates over it there"
         )
     return describe(function), is_coroutine_function(found)
 
@@ -52,7 +57,10 @@ def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | obje
     if type(function) is tuple:
         return _checked(function)
     if not callable(function):
-        raise RunnerError(f"{function!r} is not callable")
+        hint = ""
+        if inspect.iscoroutine(function):
+            hint = ": pass the coroutine function and its arguments, not the coroutine"
+        raise RunnerError(f"{function!r} is not callable{hint}")
     module, name = _place(function)
     if isinstance(module, str) and isinstance(name, str) and "<" not in name:
         if module in _main.NAMES:

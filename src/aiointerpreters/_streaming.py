@@ -23,6 +23,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from . import _naming, _pumping
+from .errors import RunnerError
 from .queues import Queue, QueueFull, QueueShutDown
 
 if TYPE_CHECKING:
@@ -179,6 +180,11 @@ def _pump_for(
         args = (*fn.args, *args)
         kwargs = {**fn.keywords, **kwargs}
         fn = fn.func
+    if _naming.is_coroutine_function(fn):
+        raise RunnerError(
+            f"{fn!r} is a coroutine function, which has one result: pass it to run(); stream() "
+            "takes generator functions, also asynchronous ones"
+        )
     pump = _pumping.pump_async if inspect.isasyncgenfunction(fn) else _pumping.pump
     # What has no name travels by pickle, with the rest.
     return pump, (_naming.describe(cast(Any, fn)) or fn, args, kwargs)

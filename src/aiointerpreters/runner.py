@@ -108,11 +108,15 @@ class Runner(Calls):
             raise ValueError(f"min_workers must be at most workers, {workers}, not {min_workers}")
         if max_tasks_per_worker is not None:
             max_tasks_per_worker = _checks.count("max_tasks_per_worker", max_tasks_per_worker, 1)
-        concurrency = _checks.count("concurrency", concurrency, 1)
+        concurrency = _checks.count("concurrency", concurrency, 1, or_none=False)
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {_checks.kind(initializer)}")
         if not isinstance(initargs, Iterable):
             raise TypeError(f"initargs must be a tuple of arguments, not {_checks.kind(initargs)}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, not {_checks.kind(name)}")
+        if not isinstance(context, Iterable):
+            raise TypeError(f"context must be context variables, not {_checks.kind(context)}")
         self.workers = workers
         self.max_pending = max_pending
         self.name = "aio-worker" if name is None else name
@@ -272,7 +276,7 @@ class Runner(Calls):
             RunnerError: The runner is not started, or closed; or the system has no room for another
                 thread.
         """
-        workers = _checks.integer("workers", workers, 1)
+        workers = _checks.integer("workers", workers, 1, or_none=False)
         self._started().resize(workers)
         self.workers = workers
 
@@ -284,7 +288,8 @@ class Runner(Calls):
         longer.
 
         Returns:
-            A future that is done when the last old worker takes no more calls.
+            A future, no coroutine, that is done when the last old worker takes no more calls; it
+            may still be at its last one.
 
         Raises:
             RunnerError: The runner is not started, or closed; or no event loop runs in this thread.

@@ -398,6 +398,7 @@ aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again)
 {
     AioPool *pool = loop->pool;
     int64_t told_at = aio_pool_stopping_at_ns(pool);
+    bool gives_up = false;
 
     *again = AIO_NEVER;
     pthread_mutex_lock(&loop->step_lock);
@@ -406,8 +407,15 @@ aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again)
         atomic_load_explicit(&task->abandoned, memory_order_acquire)) {
         told_at = loop->abandoned_step_began_ns != 0 ? loop->abandoned_step_began_ns
                                                      : task->abandoned_at_ns;
+        gives_up = now >= told_at + pool->grace_ns && !task->is_given_up;
+        if (gives_up) {
+            task->is_given_up = true;
+        }
     }
     pthread_mutex_unlock(&loop->step_lock);
+    if (gives_up) { /* who drains the pool waits for it no longer */
+        aio_pending_done(&pool->unfinished);
+    }
     if (told_at == 0 || !aio_coroutines_has_thread(loop)) {
         return false;
     }

@@ -148,6 +148,21 @@ wait_for_pools(AioState *state)
     return result;
 }
 
+/* Say why the end may take long. Clears its own errors. */
+static void
+warn_of_stuck(AioPool *pool)
+{
+    AioWorkersCounts counts;
+    aio_workers_count(pool, &counts);
+    if (counts.stuck > 0 &&
+        PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                         "%d call(s) of the runner %s could not be stopped: this program ends when "
+                         "they have, or at a second Ctrl-C",
+                         counts.stuck, pool->name) < 0) {
+        PyErr_WriteUnraisable(NULL);
+    }
+}
+
 /* End what outlives the pools. What it lent can still be read: nobody frees it. */
 static int
 wait_for_lingering(AioState *state)
@@ -159,6 +174,7 @@ wait_for_lingering(AioState *state)
             aio_workers_detach(state->worker);
         }
         aio_pool_evict(pool);
+        warn_of_stuck(pool);
         result = wait_for_none(state, &pool->lingering);
         aio_pool_release(pool);
     }

@@ -31,6 +31,7 @@ aio_task_new(AioPool *pool, const AioFunction *function, bool is_coroutine)
     task->has_context = false;
     task->status = AIO_TASK_CANCELLED;
     atomic_init(&task->abandoned, false);
+    task->is_given_up = false;
     task->expiry = NULL;
     task->lent = (AioHeld){0};
     task->prefetch = NULL;
@@ -60,9 +61,12 @@ aio_task_complete(AioTask *task, AioTaskStatus status)
 {
     /* Posting gives the task away, and with it its reference to the pool. */
     AioPool *pool = aio_pool_acquire(task->pool);
+    const bool is_counted = !task->is_given_up;
     task->status = status;
     aio_mail_post(&task->mail);
-    aio_pending_done(&pool->unfinished);
+    if (is_counted) {
+        aio_pending_done(&pool->unfinished);
+    }
     aio_pool_release(pool);
 }
 

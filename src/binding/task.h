@@ -56,7 +56,10 @@ typedef struct AioTask {
      * begins it either sees that, having taken its `running_lock` after the owner's search
      * for the worker did; or else that search finds it. */
     _Atomic bool abandoned;
-    int64_t abandoned_at_ns;  /* by aio_clock_ns() */
+    int64_t abandoned_at_ns; /* by aio_clock_ns() */
+    /* A stuck worker runs it: it is not counted in the pool's `unfinished` any more. Written and
+     * read under the worker's `running_lock`, or the loop's `step_lock`. */
+    bool is_given_up;
     struct AioExpiry *expiry; /* its time limits, owned; or NULL */
     AioMessage message;       /* the call; then, written by the worker, its outcome */
     AioHeld lent;             /* what the call held, until the task is freed by its caller */

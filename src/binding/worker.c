@@ -571,8 +571,11 @@ aio_worker_main(void *argument)
     AioPool *pool = aio_pool_acquire(worker->pool);
     PyThreadState *tstate = NULL;
 
-    PyStatus status = new_interpreter(&tstate);
-    if (PyStatus_Exception(status)) {
+    PyStatus status = PyStatus_Ok();
+    if (!aio_workers_is_wanted(worker)) {
+        aio_workers_leave(worker);
+    }
+    else if (PyStatus_Exception(status = new_interpreter(&tstate))) {
         AioMessage failure;
         aio_message_init(&failure);
         (void)aio_message_write_failure(

@@ -171,18 +171,23 @@ is_idle(AioWorker *worker)
     return runs_none && !aio_coroutines_has_calls(&worker->loop);
 }
 
-/* A worker that serves, an idle one if there is one; `old`: of an older generation. */
+/* How little is lost with a worker: least with one that is not ready. */
+static int
+rank(AioWorker *worker)
+{
+    return !worker->is_ready ? 0 : is_idle(worker) ? 1 : 2;
+}
+
+/* The worker that serves with which the least is lost; `old`: of an older generation. */
 static AioWorker *
 choose(AioWorkers *workers, bool old)
 {
     AioWorker *worker, *chosen = NULL;
     for_each_worker(worker, workers)
     {
-        if (worker->is_serving && (!old || worker->generation != workers->generation)) {
+        if (worker->is_serving && (!old || worker->generation != workers->generation) &&
+            (chosen == NULL || rank(worker) < rank(chosen))) {
             chosen = worker;
-            if (is_idle(worker)) {
-                break;
-            }
         }
     }
     return chosen;
@@ -386,6 +391,16 @@ aio_workers_retire_idle(AioWorker *worker)
     }
     pthread_mutex_unlock(&workers->lock);
     return result;
+}
+
+bool
+aio_workers_is_wanted(AioWorker *worker)
+{
+    AioWorkers *workers = &worker->pool->workers;
+    pthread_mutex_lock(&workers->lock);
+    const bool is_wanted = worker->is_serving;
+    pthread_mutex_unlock(&workers->lock);
+    return is_wanted;
 }
 
 bool

@@ -77,6 +77,9 @@ void aio_workers_close(struct AioPool *pool);
 
 /* ---- for the worker itself, by its thread ---- */
 
+/* Its thread has begun: whether it should make its interpreter, or has been retired already. */
+bool aio_workers_is_wanted(struct AioWorker *worker);
+
 /* Its set-up is done. */
 void aio_workers_ready(struct AioWorker *worker);
 

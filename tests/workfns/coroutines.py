@@ -5,7 +5,6 @@ import contextlib
 import contextvars
 import inspect
 import os
-import select
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -142,16 +141,6 @@ async def spin_whatever_comes(announce_fd: int, mark_fd: int) -> None:
                 pass
         except asyncio.CancelledError:
             os.write(mark_fd, b"c")
-
-
-async def spin_until_let_go(announce_fd: int, wait_fd: int) -> None:
-    """Never let the loop run, swallow all that comes, and end when there is something to read."""
-    os.write(announce_fd, b".")
-    while True:
-        with contextlib.suppress(BaseException):
-            while not select.select([wait_fd], [], [], 0)[0]:
-                pass
-            return
 
 
 async def clean_up_slowly(announce_fd: int, mark_fd: int, seconds: float) -> None:
@@ -412,10 +401,16 @@ async def run_a_runner() -> int:
 
 async def stay_in_c(announce_fd: int, wait_fd: int) -> None:
     """Hold up the loop, in a call of C that nothing interrupts, until the gate opens."""
-    os.write(announce_fd, b".")
-    for _ in range(2):  # the cancellation may come before it is there
-        with contextlib.suppress(asyncio.CancelledError):
+    announced = False
+    while True:
+        try:  # an interruption may come before it is there
+            if not announced:
+                announced = True
+                os.write(announce_fd, b".")
             os.read(wait_fd, 1)
+            return
+        except (asyncio.CancelledError, Interrupted):
+            pass
 
 
 async def spin_in_the_clean_up(announce_fd: int, mark_fd: int, pauses: int) -> None:

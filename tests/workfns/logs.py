@@ -21,6 +21,10 @@ def worker_name() -> str:
     return "" if _forwarding.channel is None else _forwarding.channel.worker
 
 
+async def log_in_coroutine(name: str) -> str:
+    return log(name, 40, "from a coroutine")
+
+
 def log_many(name: str, count: int, prefix: str = "") -> str:
     import logging
 
