@@ -48,12 +48,18 @@ def check(one_round: Callable[[], object], *, warm_up: int, rounds: int, allowed
     for _ in range(warm_up):
         one_round()
     start, first_descriptors, first_threads = resident(), descriptors(), threads()
+
+    def settled() -> float:
+        """What is resident once workers that are just ending have ended."""
+        eventually(lambda: threads() <= first_threads)
+        return resident()
+
     for _ in range(rounds // 2):
         one_round()
-    middle = resident()
+    middle = settled()
     for _ in range(rounds - rounds // 2):
         one_round()
-    end = resident()
+    end = settled()
     print(f"after warm-up {start:.1f} MiB, half-way {middle:.1f}, at the end {end:.1f}")
     print(f"grown by {end - start:.2f}")
     # A worker that has ended is a thread, and may hold a loop's descriptor, for a moment more.
