@@ -99,9 +99,10 @@ def lend_and_fail(data: bytes, fd: int) -> Any:
 
 
 def lend_after(announce_fd: int, wait_fd: int, data: bytes, fd: int) -> memoryview:
+    view = lend(data, fd)
     os.write(announce_fd, b".")
     os.read(wait_fd, 1)
-    return lend(data, fd)
+    return view
 
 
 def lend_own(data: bytes) -> memoryview:
