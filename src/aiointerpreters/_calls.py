@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from .runner import Runner
 
 type ModuleInfo = tuple[Literal["module", "path"], str, str]
+
+#: Makes the coroutine of a call, from the same.
+type Run = Callable[[Any, tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, Any]]
 
 #: Submits a call: the function, its positional and its keyword arguments.
 type Submit = Callable[[Any, tuple[Any, ...], dict[str, Any]], asyncio.Future[Any]]
@@ -33,11 +37,18 @@ def submitter(pool: _core.Pool, capture: _context.Capture | None = None) -> Subm
     return submit
 
 
+def _is_coroutine_function[F: Callable[..., Any]](function: F) -> F:
+    """Mark a function whose coroutines are C's, for :func:`inspect.iscoroutinefunction`."""
+    return inspect.markcoroutinefunction(function)
+
+
 class Calls:
     """The calls of a :class:`Runner`, and of what its :meth:`Runner.options` returns."""
 
     #: Sends a call on its way, without waiting for a slot.
     _submit: Submit
+    #: C's own coroutine of a plain call, where there is nothing to add.
+    _run: Run | None = None
     #: Of a runner with ``max_pending``.
     _slots: Slots | None
     _options: Options
@@ -111,12 +122,17 @@ class Calls:
         return _submit_in(self._submit, self._slots.take_or_refuse(), fn, args, kwargs)
 
     @overload
-    async def run[**P, R](
+    def run[**P, R](
         self, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
+    ) -> Coroutine[Any, Any, R]: ...
     @overload
-    async def run[**P, R](self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def run[**P, R](
+        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @_is_coroutine_function
+    def run(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Any]:
         """Run ``fn(*args, **kwargs)`` in a worker and return its result.
 
             links = await runner.run(parse, content)
@@ -133,12 +149,9 @@ class Calls:
             InterpreterError: ``fn`` raised something that can't be rebuilt here.
             BrokenRunner: A worker could not start.
         """
-        if self._slots is None:
-            future = self._submit(fn, args, kwargs)
-        else:
-            future = await self._submit_in_turn(fn, args, kwargs)
-        del args, kwargs  # or the traceback of what it raises would keep them
-        return await future
+        if self._run is not None:
+            return self._run(fn, args, kwargs)
+        return self._run_in_turn(fn, args, kwargs)
 
     @overload
     def wrap[**P, R](
@@ -158,14 +171,12 @@ class Calls:
         if not isinstance(fn, functools.partial):
             _naming.describe_call(fn)
 
+        @_is_coroutine_function
         @functools.wraps(fn)
-        async def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if self._slots is None:
-                future = self._submit(fn, args, kwargs)
-            else:
-                future = await self._submit_in_turn(fn, args, kwargs)
-            del args, kwargs  # as in run()
-            return await future
+        def wrapped(*args: Any, **kwargs: Any) -> Coroutine[None, None, Any]:
+            if self._run is not None:
+                return self._run(fn, args, kwargs)
+            return self._run_in_turn(fn, args, kwargs)
 
         return wrapped
 
@@ -265,6 +276,17 @@ class Calls:
         if self._slots is None:
             return await self._submit(module_info, args, kwargs)
         return await (await self._submit_in_turn(module_info, args, kwargs))
+
+    async def _run_in_turn(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Submit a call, as soon as there is a slot for it, and wait for its result."""
+        if self._slots is None:
+            future = self._submit(fn, args, kwargs)
+        else:
+            future = await self._submit_in_turn(fn, args, kwargs)
+        del args, kwargs  # or the traceback of what it raises would keep them
+        return await future
 
     # ---- slots ----
 

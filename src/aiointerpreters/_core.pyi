@@ -24,6 +24,9 @@ class Pool:
     def submit(
         self, callable: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], /
     ) -> asyncio.Future[Any]: ...
+    def run(
+        self, callable: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> Coroutine[Any, Any, Any]: ...
     def submit_with(
         self,
         callable: object,

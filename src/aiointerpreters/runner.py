@@ -175,6 +175,8 @@ class Runner(Calls):
         self._hold = hold
         self._pool = pool
         self._submit = submitter(pool, self._capture)
+        if self._capture is None and self._slots is None:
+            self._run = pool.run
         return self
 
     def _start_pool(self, link: Link | None) -> _core.Pool:

@@ -238,15 +238,11 @@ watch_end(AioBridge *bridge)
     return 0;
 }
 
-/* What the future of a drain or close waited for has come. */
-static void
+/* What a future waited for has come. As aio_future_set_result(). */
+static int
 settle_notice(AioState *state, PyObject *future)
 {
-    if (future != NULL) {
-        PyObject *result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
-        Py_XDECREF(result);
-        PyErr_Clear(); /* InvalidStateError: it was cancelled */
-    }
+    return future == NULL ? 0 : aio_future_set_result(state, future, Py_None);
 }
 
 /* The pool has ended: settle what still waits. Tasks have been delivered by now, but for
@@ -269,10 +265,11 @@ end_waits(AioState *state, AioBridge *bridge)
             Py_XDECREF(cancelled);
         }
         else {
-            if (mail->kind == AIO_MAIL_NOTICE) {
-                settle_notice(state, future);
-            }
+            const bool is_notice = mail->kind == AIO_MAIL_NOTICE;
             aio_mail_let_go(mail);
+            if (is_notice) {
+                (void)settle_notice(state, future); /* which asyncio's loop tells who waits */
+            }
         }
         Py_XDECREF(future);
     }
@@ -301,13 +298,16 @@ remove_reader(AioState *state, AioBridge *bridge)
     Py_XDECREF(fd);
 }
 
-/* What a notice tells has come, for the loop. */
-static void
+/* What a notice tells has come, for the loop. As aio_future_set_result(). */
+static int
 deliver_notice(AioState *state, AioNotice *notice)
 {
-    settle_notice(state, notice->mail.owner_future);
+    PyObject *future = Py_XNewRef(notice->mail.owner_future);
     aio_mail_let_go(&notice->mail);
     mail_free(&notice->mail);
+    const int ended = settle_notice(state, future);
+    Py_XDECREF(future);
+    return ended;
 }
 
 /* Results have been delivered: perhaps nothing is copied any more, and what waits for
@@ -321,7 +321,8 @@ settle_postponed(AioState *state, AioBridge *bridge)
         return;
     }
     while ((link = aio_list_pop_first(&bridge->postponed)) != NULL) {
-        deliver_notice(state, aio_container_of(link, AioNotice, postponed));
+        /* Nothing of ours waits for one, so nothing runs here. */
+        (void)deliver_notice(state, aio_container_of(link, AioNotice, postponed));
     }
     if (bridge->pool_has_ended) {
         end_waits(state, bridge);
@@ -329,60 +330,105 @@ settle_postponed(AioState *state, AioBridge *bridge)
     }
 }
 
-/* Deliver all that is in the mailbox of an open bridge. */
+/* Take what is in the mailbox of an open bridge. */
 static void
+take_arrived(AioBridge *bridge)
+{
+    AioMailNode *first = aio_mailbox_take(&bridge->channel->mailbox);
+    if (first == NULL) {
+        return;
+    }
+    if (bridge->arrived == NULL) {
+        bridge->arrived = first;
+    }
+    else {
+        bridge->last_arrived->next = first;
+    }
+    while (first->next != NULL) {
+        first = first->next;
+    }
+    bridge->last_arrived = first;
+}
+
+static AioMail *
+pop_arrived(AioBridge *bridge)
+{
+    AioMailNode *node = bridge->arrived;
+    if (node == NULL) {
+        return NULL;
+    }
+    bridge->arrived = node->next;
+    return aio_container_of(node, AioMail, node);
+}
+
+/* Deliver one mail, which is taken. `*copied`: see copier.h. As aio_future_set_result(). */
+static int
+deliver(AioState *state, AioBridge *bridge, AioMail *mail, size_t *copied)
+{
+    switch (mail->kind) {
+    case AIO_MAIL_TASK:
+        if (aio_task_of_mail(mail)->message.held.count == 0 ||
+            !aio_copier_defers(state, bridge, aio_task_of_mail(mail), copied)) {
+            return aio_task_deliver(state, aio_task_of_mail(mail));
+        }
+        break;
+    case AIO_MAIL_QUEUE: {
+        PyObject *future = Py_XNewRef(mail->owner_future);
+        aio_mail_let_go(mail);
+        aio_queue_wait_end(mail, future != NULL);
+        const int ended = settle_notice(state, future);
+        Py_XDECREF(future);
+        return ended;
+    }
+    case AIO_MAIL_EXPIRY:
+        return aio_expiry_deliver(state, mail);
+    case AIO_MAIL_NOTICE:
+        if (bridge->channel == NULL || !aio_copier_is_busy(bridge)) {
+            return deliver_notice(state, (AioNotice *)mail);
+        }
+        aio_list_append(&bridge->postponed, &((AioNotice *)mail)->postponed);
+        break;
+    case AIO_MAIL_ENDED:
+        bridge->ended = NULL;
+        aio_mail_let_go(mail);
+        mail_free(mail);
+        bridge->pool_has_ended = true;
+        break;
+    }
+    return 0;
+}
+
+/* Deliver all that is in the mailbox of an open bridge. 0; or -1 with an exception set that ends
+ * the loop's run: what is left is delivered when it runs again. */
+static int
 deliver_all(AioBridge *bridge)
 {
     AioState *state = aio_state_of_module(bridge->module);
-    AioMailNode *node = aio_mailbox_take(&bridge->channel->mailbox);
-
-    /* Settling futures can run Python code, which may close this very bridge:
-     * what has been taken is delivered all the same. */
-    Py_INCREF(bridge);
+    AioMail *mail;
     size_t copied = 0;
-    while (node != NULL) {
-        AioMail *mail = aio_container_of(node, AioMail, node);
-        node = node->next;
-        switch (mail->kind) {
-        case AIO_MAIL_TASK:
-            if (aio_task_of_mail(mail)->message.held.count == 0 ||
-                !aio_copier_defers(state, bridge, aio_task_of_mail(mail), &copied)) {
-                aio_task_deliver(state, aio_task_of_mail(mail));
-            }
-            break;
-        case AIO_MAIL_QUEUE: {
-            PyObject *future = Py_XNewRef(mail->owner_future);
-            aio_mail_let_go(mail);
-            settle_notice(state, future);
-            aio_queue_wait_end(mail, future != NULL);
-            Py_XDECREF(future);
-            break;
-        }
-        case AIO_MAIL_EXPIRY:
-            aio_expiry_deliver(state, mail);
-            break;
-        case AIO_MAIL_NOTICE:
-            if (bridge->channel != NULL && aio_copier_is_busy(bridge)) {
-                aio_list_append(&bridge->postponed, &((AioNotice *)mail)->postponed);
-            }
-            else {
-                deliver_notice(state, (AioNotice *)mail);
-            }
-            break;
-        case AIO_MAIL_ENDED:
-            bridge->ended = NULL;
-            aio_mail_let_go(mail);
-            mail_free(mail);
-            bridge->pool_has_ended = true;
-            break;
-        }
+    int ended = 0;
+
+    /* What is settled runs Python code, which may close this very bridge; or let the loop run, and
+     * this function again, which then delivers the rest. */
+    Py_INCREF(bridge);
+    take_arrived(bridge);
+    while (ended == 0 && (mail = pop_arrived(bridge)) != NULL) {
+        ended = deliver(state, bridge, mail, &copied);
     }
-    if (!aio_list_is_empty(&bridge->to_copy)) {
-        aio_copier_start(bridge);
+    PyObject *exception = PyErr_GetRaisedException();
+    if (bridge->arrived != NULL) {
+        aio_wake_signal(&bridge->channel->wake);
     }
-    settle_postponed(state, bridge);
+    else if (bridge->channel != NULL) {
+        if (!aio_list_is_empty(&bridge->to_copy)) {
+            aio_copier_start(bridge);
+        }
+        settle_postponed(state, bridge);
+    }
     aio_home_settle(state->home);
+    PyErr_SetRaisedException(exception);
     Py_DECREF(bridge);
+    return ended;
 }
 
 static PyObject *
@@ -392,7 +438,9 @@ bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (bridge->channel != NULL) {
         /* Before the take: a push after the take signals anew. */
         aio_wake_clear(&bridge->channel->wake);
-        deliver_all(bridge);
+        if (deliver_all(bridge) < 0) {
+            return NULL;
+        }
     }
     Py_RETURN_NONE;
 }
@@ -436,8 +484,8 @@ bridge_poll(PyObject *self, PyObject *Py_UNUSED(ignored))
             bridge->poll_credit = 0;
         }
     }
-    if (aio_mailbox_leave(mailbox)) {
-        deliver_all(bridge);
+    if (aio_mailbox_leave(mailbox) && deliver_all(bridge) < 0) {
+        return NULL;
     }
     Py_RETURN_NONE;
 }
@@ -501,6 +549,9 @@ aio_bridge_close(AioBridge *bridge)
     while ((link = aio_list_pop_first(&bridge->postponed)) != NULL) {
         mail_free(&aio_container_of(link, AioNotice, postponed)->mail);
     }
+    while (bridge->arrived != NULL) {
+        mail_free(pop_arrived(bridge));
+    }
     for (AioMailNode *node = aio_mailbox_close(&channel->mailbox); node != NULL;) {
         AioMail *mail = aio_container_of(node, AioMail, node);
         node = node->next;
@@ -549,6 +600,7 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     aio_list_init(&bridge->in_flight);
     aio_list_init(&bridge->to_copy);
     aio_list_init(&bridge->postponed);
+    bridge->arrived = bridge->last_arrived = NULL;
     bridge->pool_has_ended = false;
     bridge->home = NULL;
     bridge->has_reader = false;

@@ -79,6 +79,9 @@ typedef struct AioBridge {
     AioListener listener;    /* of the interpreter's home: settles in the drain */
     AioHome *home;           /* that home, a reference; NULL if not registered there */
     AioList to_copy;         /* AioTask.copy_link: results to be copied, see copier.h */
+    /* Taken from the mailbox and not delivered yet, oldest first. What is delivered can make the
+     * loop run again in the middle of it (nested loops), or end the program's run of it. */
+    AioMailNode *arrived, *last_arrived;
     /* Once nothing is copied any more: settle these (AioNotice.postponed), which have come,
      * and if the pool has ended close the bridge. */
     AioList postponed;

@@ -140,10 +140,11 @@ timeout_error(AioExpiry *expiry)
     return error;
 }
 
-void
+int
 aio_expiry_deliver(AioState *state, AioMail *mail)
 {
     AioExpiry *expiry = expiry_of_mail(mail);
+    int ended = 0;
     PyObject *future = Py_XNewRef(mail->owner_future);
 
     aio_mail_let_go(mail);
@@ -152,15 +153,14 @@ aio_expiry_deliver(AioState *state, AioMail *mail)
         if (error == NULL) {
             error = PyErr_GetRaisedException();
         }
-        PyObject *result = PyObject_CallMethodOneArg(future, state->str_set_exception, error);
-        PyErr_Clear(); /* InvalidStateError: somebody settled it by hand */
-        Py_XDECREF(result);
+        /* Takes the call back, or stops it; if its result is in the same batch, drops that. */
+        aio_future_give_up(state, future);
+        ended = aio_future_set_exception(state, future, error);
         Py_DECREF(error);
-        /* Takes the call back, or stops it; unless its result is in the same batch. */
-        aio_future_give_up(future);
         Py_DECREF(future);
     }
     drop(expiry);
+    return ended;
 }
 
 void

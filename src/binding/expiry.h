@@ -33,8 +33,8 @@ void aio_expiry_disarm(AioExpiry *expiry);
 /* The call is freed: disarm it, if need be, and drop the call's reference. As disarm. */
 void aio_expiry_release(AioExpiry *expiry);
 
-/* The mail has come (aio_bridge drains it), or found its loop gone. */
-void aio_expiry_deliver(AioState *state, AioMail *mail);
+/* The mail has come (aio_bridge drains it): as aio_task_deliver(); or found its loop gone. */
+int aio_expiry_deliver(AioState *state, AioMail *mail);
 void aio_expiry_free_mail(AioMail *mail);
 
 #endif

@@ -1,4 +1,9 @@
-/* future.h: the future that stands for a call, or for a wait of a loop. */
+/* future.h: the futures that stand for a call, or for a wait of a loop.
+ *
+ * There are two kinds: an asyncio.Future's subclass, which submit() returns; and the coroutine of
+ * run() itself (call.h), which is the future for which its task waits. A notice's future
+ * (bridge.h) may be any other.
+ */
 #ifndef AIO_BINDING_FUTURE_H
 #define AIO_BINDING_FUTURE_H
 
@@ -11,13 +16,20 @@
  * is bound to: it takes a task out of the queue, or stops it where it runs. */
 PyObject *aio_future_new(AioState *state, PyObject *loop);
 
-/* Bind a mail in flight to its future, which aio_future_new() made; and undo that (it
- * need not be bound). Owner only. */
+/* Bind a mail in flight to its future, which aio_future_new() made; and undo that (of any kind;
+ * it need not be bound). Owner only. */
 void aio_future_bind(AioMail *mail);
 void aio_future_unbind(AioMail *mail);
 
-/* The future, made by aio_future_new(), is done: what it is still bound to is taken back, or
- * stopped. Owner only. */
-void aio_future_give_up(PyObject *future);
+/* The future, of one of both kinds, has been settled or is about to be: what it is still bound to
+ * is taken back, or stopped. Owner only. */
+void aio_future_give_up(AioState *state, PyObject *future);
+
+/* Settle a future of any kind, with a result or an exception (both borrowed), from a callback of
+ * its loop, and run what waits for that. Does nothing where it has been settled by hand before, as
+ * the first result counts. 0; or -1 with an exception set that ends the program, raised by what
+ * waited. */
+int aio_future_set_result(AioState *state, PyObject *future, PyObject *result);
+int aio_future_set_exception(AioState *state, PyObject *future, PyObject *exception);
 
 #endif

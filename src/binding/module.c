@@ -8,6 +8,7 @@
 #include <stdarg.h>
 
 #include "bridge.h"
+#include "call.h"
 #include "fork_child.h"
 #include "home.h"
 #include "interrupt.h"
@@ -15,6 +16,7 @@
 #include "message.h"
 #include "parcel.h"
 #include "pool.h"
+#include "pool_object.h"
 #include "queue.h"
 #include "shared.h"
 #include "shutdown.h"
@@ -114,6 +116,7 @@ module_exec(PyObject *module)
         {&state->str_set_result, "set_result"},
         {&state->str_set_exception, "set_exception"},
         {&state->str_cancel, "cancel"},
+        {&state->str_get_loop, "get_loop"},
         {&state->str_add_reader, "add_reader"},
         {&state->str_remove_reader, "remove_reader"},
         {&state->str_is_closed, "is_closed"},
@@ -134,6 +137,7 @@ module_exec(PyObject *module)
     if ((state->loop_keyword = Py_BuildValue("(s)", "loop")) == NULL ||
         (state->pool_type = add_type(module, &aio_pool_spec)) == NULL ||
         (state->bridge_type = add_type(module, &aio_bridge_spec)) == NULL ||
+        (state->call_type = add_type(module, &aio_call_spec)) == NULL ||
         (state->memory_type = add_type(module, &aio_memory_spec)) == NULL ||
         (state->parcel_type = add_type(module, &aio_parcel_spec)) == NULL ||
         (state->queue_type = add_type(module, &aio_queue_spec)) == NULL ||
@@ -161,6 +165,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     AioState *state = aio_state_of_module(module);
     Py_VISIT(state->pool_type);
     Py_VISIT(state->bridge_type);
+    Py_VISIT(state->call_type);
     Py_VISIT(state->memory_type);
     Py_VISIT(state->parcel_type);
     Py_VISIT(state->queue_type);
@@ -169,6 +174,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->queue_bridges);
     Py_VISIT(state->shared_copies);
     Py_VISIT(state->future_type);
+    Py_VISIT(state->base_set_result);
+    Py_VISIT(state->base_set_exception);
     Py_VISIT(state->interrupted);
     for (int i = 0; i < AIO_HELPER_COUNT; i++) {
         Py_VISIT(state->helpers[i]);
@@ -185,6 +192,7 @@ module_clear(PyObject *module)
     }
     Py_CLEAR(state->pool_type);
     Py_CLEAR(state->bridge_type);
+    Py_CLEAR(state->call_type);
     Py_CLEAR(state->memory_type);
     Py_CLEAR(state->parcel_type);
     Py_CLEAR(state->queue_type);
@@ -193,11 +201,14 @@ module_clear(PyObject *module)
     Py_CLEAR(state->queue_bridges);
     Py_CLEAR(state->shared_copies);
     Py_CLEAR(state->future_type);
+    Py_CLEAR(state->base_set_result);
+    Py_CLEAR(state->base_set_exception);
     Py_CLEAR(state->interrupted);
     Py_CLEAR(state->loop_keyword);
     Py_CLEAR(state->str_set_result);
     Py_CLEAR(state->str_set_exception);
     Py_CLEAR(state->str_cancel);
+    Py_CLEAR(state->str_get_loop);
     Py_CLEAR(state->str_add_reader);
     Py_CLEAR(state->str_remove_reader);
     Py_CLEAR(state->str_is_closed);

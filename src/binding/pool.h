@@ -103,6 +103,5 @@ void aio_pool_break(AioPool *pool, AioMessage *failure);
 void aio_pool_evict(AioPool *pool);
 
 /* aiointerpreters._core.Pool, in pool_object.c. */
-extern PyType_Spec aio_pool_spec;
 
 #endif

@@ -4,11 +4,12 @@
  * on a free-threaded build its critical section guards `bridges`, the last bridge,
  * and the function table. It owns the bridges to the loops that use the pool.
  */
-#include <Python.h>
+#include "pool_object.h"
 
 #include <limits.h>
 
 #include "bridge.h"
+#include "call.h"
 #include "core/clock.h"
 #include "expiry.h"
 #include "failure.h"
@@ -279,9 +280,10 @@ typedef struct CallOptions {
     int64_t priority;
     int64_t timeout_ns, deadline_ns; /* negative: none */
     PyObject *context;               /* borrowed: a tuple; or NULL */
+    PyObject *coroutine; /* borrowed: it is the future (call.h); or NULL: that is a new one */
 } CallOptions;
 
-static const CallOptions NO_OPTIONS = {0, AIO_NEVER, AIO_NEVER, NULL};
+static const CallOptions NO_OPTIONS = {0, AIO_NEVER, AIO_NEVER, NULL, NULL};
 
 /* All workers are busy with other tasks. False if this one would wait for ever. */
 static bool
@@ -322,8 +324,11 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
         raise_closed(state, pool);
         goto failed;
     }
-    future = aio_future_new(state, bridge->loop);
-    if (future == NULL) {
+    if (options->coroutine != NULL) {
+        future = Py_NewRef(options->coroutine);
+        aio_call_begin(future, bridge->loop);
+    }
+    else if ((future = aio_future_new(state, bridge->loop)) == NULL) {
         goto failed;
     }
     task->queue_node.priority = options->priority;
@@ -334,7 +339,12 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
     }
     aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
     aio_pending_add(&pool->unfinished);
-    aio_future_bind(&task->mail);
+    if (options->coroutine != NULL) {
+        aio_call_bind(future, &task->mail);
+    }
+    else {
+        aio_future_bind(&task->mail);
+    }
     switch (is_coroutine ? aio_coroutines_submit(task)
                          : aio_taskqueue_push(&pool->queue, &task->queue_node)) {
     case AIO_PUSH_COVERED:
@@ -419,6 +429,29 @@ submit_any(PoolObject *object, PyObject *const *args, const CallOptions *options
     return submit(state, object, args[0], args[1], kwargs, options);
 }
 
+int
+aio_pool_object_submit(PyObject *pool, PyObject *callable, PyObject *args, PyObject *kwargs,
+                       PyObject *call)
+{
+    PyObject *const parts[] = {callable, args, kwargs};
+    CallOptions options = NO_OPTIONS;
+    options.coroutine = call;
+    PyObject *future = submit_any((PoolObject *)pool, parts, &options);
+    Py_XDECREF(future); /* it is `call` */
+    return future == NULL ? -1 : 0;
+}
+
+/* The coroutine that submits the call once it is awaited. */
+static PyObject *
+pool_run(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "run(callable, args: tuple, kwargs: dict)");
+        return NULL;
+    }
+    return aio_call_new(state_of((PoolObject *)self), self, args[0], args[1], args[2]);
+}
+
 static PyObject *
 pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
@@ -454,6 +487,7 @@ pool_submit_with(PyObject *self, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     options.context = args[6] == Py_None ? NULL : args[6];
+    options.coroutine = NULL;
     options.priority = PyLong_AsLongLong(args[3]);
     if ((options.priority == -1 && PyErr_Occurred()) ||
         parse_limit(args[4], &options.timeout_ns) < 0 ||
@@ -687,6 +721,8 @@ static PyMethodDef pool_methods[] = {
     {"start", pool_start, METH_NOARGS, PyDoc_STR("Start the workers; does not wait for them.")},
     {"submit", (PyCFunction)(void (*)(void))pool_submit, METH_FASTCALL,
      PyDoc_STR("submit(callable, args, kwargs): the future of the call, on the running loop.")},
+    {"run", (PyCFunction)(void (*)(void))pool_run, METH_FASTCALL,
+     PyDoc_STR("run(callable, args, kwargs): a coroutine that submits the call, and waits for it.")},
     {"submit_with", (PyCFunction)(void (*)(void))pool_submit_with, METH_FASTCALL,
      PyDoc_STR("submit_with(callable, args, kwargs, priority, timeout, deadline, context): as "
                "submit.")},

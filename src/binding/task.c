@@ -7,6 +7,7 @@
 #include "coroutines.h"
 #include "expiry.h"
 #include "failure.h"
+#include "future.h"
 #include "interrupt.h"
 #include "pool.h"
 #include "prefetch.h"
@@ -70,83 +71,65 @@ aio_task_complete(AioTask *task, AioTaskStatus status)
     aio_pool_release(pool);
 }
 
-/* The future fails with the exception that is set, which is cleared. Whatever
- * happens, nobody shall wait for ever. */
-static void
-fail_with_raised(AioState *state, PyObject *future)
+/* Settle the future with the result; or, if that is NULL, by the exception that is set. Taken. */
+static int
+settle_result(AioState *state, PyObject *future, PyObject *result)
 {
-    PyObject *exception = PyErr_GetRaisedException();
-    PyObject *result = PyObject_CallMethodOneArg(future, state->str_set_exception, exception);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(future);
+    const bool failed = result == NULL;
+    PyObject *value = failed ? PyErr_GetRaisedException() : result;
+    const int ended = failed ? aio_future_set_exception(state, future, value)
+                             : aio_future_set_result(state, future, value);
+    Py_DECREF(value);
+    return ended;
+}
+
+/* Settle it with the exception; or, if that is NULL, the one that is set. Taken. */
+static int
+settle_exception(AioState *state, PyObject *future, PyObject *exception)
+{
+    if (exception == NULL) {
+        exception = PyErr_GetRaisedException();
     }
-    Py_XDECREF(result);
+    const int ended = aio_future_set_exception(state, future, exception);
     Py_DECREF(exception);
+    return ended;
 }
 
-/* Call set_result or set_exception with `argument`, which is taken; if it is NULL
- * the future fails with the exception that is set. */
-static void
-settle(AioState *state, PyObject *future, PyObject *method, PyObject *argument)
-{
-    if (argument == NULL) {
-        fail_with_raised(state, future);
-        return;
-    }
-    PyObject *result = PyObject_CallMethodOneArg(future, method, argument);
-    Py_DECREF(argument);
-    if (result != NULL) {
-        Py_DECREF(result);
-        return;
-    }
-    /* Somebody settled the future by hand: as with any asyncio future, the first
-     * result counts. */
-    PyObject *exception = PyErr_GetRaisedException();
-    PyObject *invalid_state = aio_helper(state, AIO_HELPER_INVALID_STATE_ERROR);
-    const bool settled_already =
-        invalid_state != NULL && PyErr_GivenExceptionMatches(exception, invalid_state);
-    PyErr_SetRaisedException(exception);
-    if (settled_already) {
-        PyErr_Clear();
-    }
-    else {
-        fail_with_raised(state, future);
-    }
-}
-
-void
+int
 aio_task_deliver(AioState *state, AioTask *task)
 {
     PyObject *future = task->mail.owner_future;
+    int ended = 0;
 
     if (future != NULL) {
+        PyObject *cancelled;
         Py_INCREF(future);
         aio_mail_let_go(&task->mail);
         switch (task->status) {
         case AIO_TASK_RETURNED:
-            settle(state, future, state->str_set_result,
-                   aio_message_decode_prefetched(state, &task->message, task->prefetch));
+            ended = settle_result(
+                state, future, aio_message_decode_prefetched(state, &task->message, task->prefetch));
             break;
         case AIO_TASK_RAISED:
-            settle(state, future, state->str_set_exception,
-                   aio_failure_decode(state, &task->message, AIO_HELPER_REBUILD));
+            ended = settle_exception(state, future,
+                                     aio_failure_decode(state, &task->message, AIO_HELPER_REBUILD));
             break;
         case AIO_TASK_BROKEN:
-            settle(state, future, state->str_set_exception,
-                   aio_failure_decode(state, &task->pool->failure, AIO_HELPER_BROKEN));
+            ended = settle_exception(
+                state, future, aio_failure_decode(state, &task->pool->failure, AIO_HELPER_BROKEN));
             break;
-        case AIO_TASK_CANCELLED: {
-            PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
+        case AIO_TASK_CANCELLED:
+            cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
             if (cancelled == NULL) {
                 PyErr_WriteUnraisable(future);
             }
             Py_XDECREF(cancelled);
             break;
         }
-        }
         Py_DECREF(future);
     }
     aio_task_free(task);
+    return ended;
 }
 
 /* Once its result is being copied it is in the queue, like any other. */

@@ -86,8 +86,9 @@ AioTask *aio_task_new(struct AioPool *pool, const AioFunction *function, bool is
 /* Free a task whose future has been let go. Needs no GIL. */
 void aio_task_free(AioTask *task);
 
-/* Settle the task's future by its outcome, and free the task. Owner only. */
-void aio_task_deliver(AioState *state, AioTask *task);
+/* Settle the task's future by its outcome, and free the task; from a callback of the loop. As
+ * aio_future_set_result(). Owner only. */
+int aio_task_deliver(AioState *state, AioTask *task);
 
 /* Post a task that has ended, and count it as done. Takes the task. */
 void aio_task_complete(AioTask *task, AioTaskStatus status);

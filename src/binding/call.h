@@ -1,0 +1,30 @@
+/* call.h: the coroutine that run() returns. */
+#ifndef AIO_BINDING_CALL_H
+#define AIO_BINDING_CALL_H
+
+#include <Python.h>
+
+#include "bridge.h"
+#include "state.h"
+
+extern PyType_Spec aio_call_spec;
+
+/* A new coroutine that calls `callable` in a worker of `pool`, an aiointerpreters._core.Pool,
+ * once it is awaited. All are borrowed; `args` is a tuple, `kwargs` a dict. */
+PyObject *aio_call_new(AioState *state, PyObject *pool, PyObject *callable, PyObject *args,
+                       PyObject *kwargs);
+
+/* It is submitted just now, from that loop (borrowed), by its first step. */
+void aio_call_begin(PyObject *call, PyObject *loop);
+
+/* What aio_future_bind() is for other futures. */
+void aio_call_bind(PyObject *call, AioMail *mail);
+
+/* The mail that it waits for; NULL if there is none. */
+AioMail *aio_call_mail(PyObject *call);
+
+/* As aio_future_set_result() and aio_future_set_exception(). */
+int aio_call_set_result(PyObject *call, PyObject *result);
+int aio_call_set_exception(PyObject *call, PyObject *exception);
+
+#endif
