@@ -61,7 +61,8 @@ class TestCalling:
     ) -> None:
         async def main() -> None:
             coroutine = runner.run(waiting.leave_mark, trace.fd)
-            assert asyncio.iscoroutine(coroutine) and inspect.isawaitable(coroutine)
+            assert asyncio.iscoroutine(coroutine)
+            assert inspect.isawaitable(coroutine)
             assert inspect.iscoroutinefunction(runner.run)
             await runner.run(values.square, 1)
             coroutine.close()
