@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 type ModuleInfo = tuple[Literal["module", "path"], str, str]
 
-#: Makes the coroutine of a call, from the same.
-type Run = Callable[[Any, tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, Any]]
-
 #: Submits a call: the function, its positional and its keyword arguments.
 type Submit = Callable[[Any, tuple[Any, ...], dict[str, Any]], asyncio.Future[Any]]
 
@@ -37,9 +34,25 @@ def submitter(pool: _core.Pool, capture: _context.Capture | None = None) -> Subm
     return submit
 
 
-def _is_coroutine_function[F: Callable[..., Any]](function: F) -> F:
-    """Mark a function whose coroutines are C's, for :func:`inspect.iscoroutinefunction`."""
-    return inspect.markcoroutinefunction(function)
+def call_directly(calls: Calls, pool: _core.Pool) -> None:
+    """Replace the methods of ``calls`` by C's own, which add nothing to a call."""
+    for name, runs in (("run", True), ("submit", False)):
+        function = getattr(Calls, name)
+        if getattr(type(calls), name) is function:  # no subclass has its own
+            method = _core.Method(pool, runs)
+            functools.update_wrapper(method, function)
+            del method.__wrapped__  # it takes `self`
+            method.__signature__ = _SIGNATURE
+            setattr(calls, name, method)
+
+
+_SIGNATURE = inspect.Signature(
+    [
+        inspect.Parameter("fn", inspect.Parameter.POSITIONAL_ONLY),
+        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+    ]
+)
 
 
 class Calls:
@@ -47,8 +60,6 @@ class Calls:
 
     #: Sends a call on its way, without waiting for a slot.
     _submit: Submit
-    #: C's own coroutine of a plain call, where there is nothing to add.
-    _run: Run | None = None
     #: Of a runner with ``max_pending``.
     _slots: Slots | None
     _options: Options
@@ -122,17 +133,13 @@ class Calls:
         return _submit_in(self._submit, self._slots.take_or_refuse(), fn, args, kwargs)
 
     @overload
-    def run[**P, R](
+    async def run[**P, R](
         self, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, R]: ...
+    ) -> R: ...
     @overload
-    def run[**P, R](
-        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, R]: ...
-    @_is_coroutine_function
-    def run(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Coroutine[Any, Any, Any]:
+    async def run[**P, R](self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @inspect.markcoroutinefunction
+    def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Run ``fn(*args, **kwargs)`` in a worker and return its result.
 
             links = await runner.run(parse, content)
@@ -149,8 +156,6 @@ class Calls:
             InterpreterError: ``fn`` raised something that can't be rebuilt here.
             BrokenRunner: A worker could not start.
         """
-        if self._run is not None:
-            return self._run(fn, args, kwargs)
         return self._run_in_turn(fn, args, kwargs)
 
     @overload
@@ -171,12 +176,10 @@ class Calls:
         if not isinstance(fn, functools.partial):
             _naming.describe_call(fn)
 
-        @_is_coroutine_function
+        @inspect.markcoroutinefunction
         @functools.wraps(fn)
         def wrapped(*args: Any, **kwargs: Any) -> Coroutine[None, None, Any]:
-            if self._run is not None:
-                return self._run(fn, args, kwargs)
-            return self._run_in_turn(fn, args, kwargs)
+            return self.run(fn, *args, **kwargs)
 
         return wrapped
 

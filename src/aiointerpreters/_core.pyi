@@ -1,6 +1,7 @@
 """The C core; see src/binding. Not public: use :class:`aiointerpreters.Runner`."""
 
 import asyncio
+import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from pickle import PickleBuffer
@@ -24,9 +25,6 @@ class Pool:
     def submit(
         self, callable: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], /
     ) -> asyncio.Future[Any]: ...
-    def run(
-        self, callable: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], /
-    ) -> Coroutine[Any, Any, Any]: ...
     def submit_with(
         self,
         callable: object,
@@ -51,6 +49,17 @@ class Pool:
     def forked(self) -> bool: ...
     @property
     def pending(self) -> int: ...
+
+@final
+class Method:
+    """Calls in the pool, and returns coroutines, or futures."""
+
+    __signature__: inspect.Signature
+    __wrapped__: Callable[..., Any]
+    def __new__(cls, pool: Pool, runs: bool, /) -> Self: ...
+    def __call__(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Any] | asyncio.Future[Any]: ...
 
 class Queue[T]:
     def __new__(cls, maxsize: int = 0) -> Self: ...

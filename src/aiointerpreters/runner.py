@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
 from . import _checks, _context, _core, _listening, _main, _naming
-from ._calls import Calls, ModuleInfo, Submit, submitter
+from ._calls import Calls, ModuleInfo, Submit, call_directly, submitter
 from ._forwarding import Link
 from ._options import Options
 from ._slots import Slots
@@ -176,7 +176,7 @@ class Runner(Calls):
         self._pool = pool
         self._submit = submitter(pool, self._capture)
         if self._capture is None and self._slots is None:
-            self._run = pool.run
+            call_directly(self, pool)
         return self
 
     def _start_pool(self, link: Link | None) -> _core.Pool:

@@ -38,8 +38,10 @@ typedef struct CallObject {
 } CallObject;
 
 PyObject *
-aio_call_new(AioState *state, PyObject *pool, PyObject *callable, PyObject *args, PyObject *kwargs)
+aio_call_new(PyObject *pool, PyObject *callable, PyObject *args, PyObject *kwargs)
 {
+    PyObject *module = aio_pool_object_module(pool);
+    AioState *state = aio_state_of_module(module);
     CallObject *call = PyObject_GC_New(CallObject, state->call_type);
     if (call == NULL) {
         return NULL;
@@ -51,8 +53,8 @@ aio_call_new(AioState *state, PyObject *pool, PyObject *callable, PyObject *args
     call->pool = Py_NewRef(pool);
     call->callable = Py_NewRef(callable);
     call->args = Py_NewRef(args);
-    call->kwargs = Py_NewRef(kwargs);
-    call->module = Py_NewRef(PyType_GetModule(state->call_type));
+    call->kwargs = Py_XNewRef(kwargs);
+    call->module = Py_NewRef(module);
     call->loop = NULL;
     call->mail = NULL;
     call->callbacks = (AioCallbacks){NULL};
@@ -184,8 +186,7 @@ call_cancel(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *k
 {
     CallObject *call = (CallObject *)self;
     const Py_ssize_t all = count + (keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords));
-    if (all > 1 || (all > count &&
-                    !PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(keywords, 0), "msg"))) {
+    if (all > 1 || (all > count && !PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(keywords, 0), "msg"))) {
         PyErr_SetString(PyExc_TypeError, "cancel(msg=None)");
         return NULL;
     }
@@ -277,15 +278,16 @@ begin(CallObject *call)
     /* What is sent is not kept while it runs. */
     call->pool = call->callable = call->args = call->kwargs = NULL;
     call->is_stepping = true;
-    const int failed = aio_pool_object_submit(pool, callable, args, kwargs, (PyObject *)call);
+    PyObject *future = aio_pool_object_submit(pool, callable, args, kwargs, (PyObject *)call);
     call->is_stepping = false;
     PyObject *exception = PyErr_GetRaisedException();
-    Py_DECREF(kwargs);
+    Py_XDECREF(future); /* it is the call */
+    Py_XDECREF(kwargs);
     Py_DECREF(args);
     Py_DECREF(callable);
     Py_DECREF(pool);
     PyErr_SetRaisedException(exception);
-    if (failed) {
+    if (future == NULL) {
         end(call);
         return -1;
     }
@@ -477,8 +479,9 @@ call_finalize(PyObject *self)
     CallObject *call = (CallObject *)self;
     if (call->state == NEW && call->callable != NULL) {
         PyObject *exception = PyErr_GetRaisedException();
-        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'Runner.run' was never awaited, "
-                                                      "so %R was not called",
+        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                             "coroutine 'Runner.run' was never awaited, "
+                             "so %R was not called",
                              call->callable) < 0) {
             PyErr_WriteUnraisable(self);
         }

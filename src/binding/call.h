@@ -10,9 +10,8 @@
 extern PyType_Spec aio_call_spec;
 
 /* A new coroutine that calls `callable` in a worker of `pool`, an aiointerpreters._core.Pool,
- * once it is awaited. All are borrowed; `args` is a tuple, `kwargs` a dict. */
-PyObject *aio_call_new(AioState *state, PyObject *pool, PyObject *callable, PyObject *args,
-                       PyObject *kwargs);
+ * once it is awaited. All are borrowed; `args` is a tuple, `kwargs` a dict or NULL. */
+PyObject *aio_call_new(PyObject *pool, PyObject *callable, PyObject *args, PyObject *kwargs);
 
 /* It is submitted just now, from that loop (borrowed), by its first step. */
 void aio_call_begin(PyObject *call, PyObject *loop);

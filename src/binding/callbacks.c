@@ -13,8 +13,7 @@ add(AioCallbacks *callbacks, PyObject *function, PyObject *context)
     PyObject *pair = PyTuple_Pack(2, function, context);
     int result = -1;
     Py_DECREF(context);
-    if (pair != NULL &&
-        (callbacks->more != NULL || (callbacks->more = PyList_New(0)) != NULL)) {
+    if (pair != NULL && (callbacks->more != NULL || (callbacks->more = PyList_New(0)) != NULL)) {
         result = PyList_Append(callbacks->more, pair);
     }
     Py_XDECREF(pair);
@@ -34,8 +33,7 @@ aio_callbacks_add_arguments(AioCallbacks *callbacks, PyObject *const *args, Py_s
 {
     const Py_ssize_t named = keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords);
     if (count != 1 || named > 1 ||
-        (named == 1 &&
-         !PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(keywords, 0), "context"))) {
+        (named == 1 && !PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(keywords, 0), "context"))) {
         PyErr_SetString(PyExc_TypeError, "add_done_callback(function, *, context=None)");
         return NULL;
     }
@@ -55,8 +53,7 @@ aio_callbacks_list(AioCallbacks *callbacks)
     }
     first = PyTuple_Pack(2, callbacks->function, callbacks->context);
     if (first == NULL || PyList_Append(list, first) < 0 ||
-        (callbacks->more != NULL &&
-         PyList_SetSlice(list, 1, 1, callbacks->more) < 0)) {
+        (callbacks->more != NULL && PyList_SetSlice(list, 1, 1, callbacks->more) < 0)) {
         Py_CLEAR(list);
     }
     Py_XDECREF(first);
@@ -82,8 +79,8 @@ aio_callbacks_remove(AioCallbacks *callbacks, PyObject *function)
             goto done;
         }
     }
-    removed = count - (kept.function != NULL) -
-              (kept.more == NULL ? 0 : PyList_GET_SIZE(kept.more));
+    removed =
+        count - (kept.function != NULL) - (kept.more == NULL ? 0 : PyList_GET_SIZE(kept.more));
     AioCallbacks old = *callbacks;
     *callbacks = kept;
     kept = old;

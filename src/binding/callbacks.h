@@ -13,8 +13,6 @@
 
 #include <Python.h>
 
-
-
 typedef struct AioCallbacks {
     PyObject *function; /* the first, owned; NULL: there is none at all */
     PyObject *context;  /* in which it runs, owned */

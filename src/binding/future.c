@@ -14,7 +14,7 @@
 #include "callbacks.h"
 
 typedef struct FutureData {
-    AioMail *mail; /* borrowed, NULL once nothing can be cancelled any more */
+    AioMail *mail;   /* borrowed, NULL once nothing can be cancelled any more */
     bool is_settled; /* by hand */
     AioCallbacks callbacks;
 } FutureData;
@@ -253,8 +253,7 @@ future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
     if (future_data(self)->callbacks.function != NULL) {
         return aio_callbacks_list(&future_data(self)->callbacks);
     }
-    PyObject *property =
-        PyObject_GetAttrString((PyObject *)Py_TYPE(self)->tp_base, "_callbacks");
+    PyObject *property = PyObject_GetAttrString((PyObject *)Py_TYPE(self)->tp_base, "_callbacks");
     PyObject *result =
         property == NULL ? NULL : PyObject_CallMethod(property, "__get__", "O", self);
     Py_XDECREF(property);
@@ -344,10 +343,10 @@ make_future_type(AioState *state)
 }
 
 PyObject *
-aio_future_new(AioState *state, PyObject *loop)
+aio_future_new(AioState *state)
 {
     if (state->future_type == NULL && make_future_type(state) < 0) {
         return NULL;
     }
-    return PyObject_Vectorcall((PyObject *)state->future_type, &loop, 0, state->loop_keyword);
+    return PyObject_CallNoArgs((PyObject *)state->future_type); /* of the running loop */
 }

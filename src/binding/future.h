@@ -12,9 +12,9 @@
 #include "bridge.h"
 #include "state.h"
 
-/* A new future on `loop`: an asyncio.Future whose cancel() also cancels the mail that it
+/* A new future of the running loop: an asyncio.Future whose cancel() also cancels the mail that it
  * is bound to: it takes a task out of the queue, or stops it where it runs. */
-PyObject *aio_future_new(AioState *state, PyObject *loop);
+PyObject *aio_future_new(AioState *state);
 
 /* Bind a mail in flight to its future, which aio_future_new() made; and undo that (of any kind;
  * it need not be bound). Owner only. */

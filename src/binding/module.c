@@ -14,6 +14,7 @@
 #include "interrupt.h"
 #include "left_threads.h"
 #include "message.h"
+#include "method.h"
 #include "parcel.h"
 #include "pool.h"
 #include "pool_object.h"
@@ -134,10 +135,10 @@ module_exec(PyObject *module)
             return -1;
         }
     }
-    if ((state->loop_keyword = Py_BuildValue("(s)", "loop")) == NULL ||
-        (state->pool_type = add_type(module, &aio_pool_spec)) == NULL ||
+    if ((state->pool_type = add_type(module, &aio_pool_spec)) == NULL ||
         (state->bridge_type = add_type(module, &aio_bridge_spec)) == NULL ||
         (state->call_type = add_type(module, &aio_call_spec)) == NULL ||
+        (state->method_type = add_type(module, &aio_method_spec)) == NULL ||
         (state->memory_type = add_type(module, &aio_memory_spec)) == NULL ||
         (state->parcel_type = add_type(module, &aio_parcel_spec)) == NULL ||
         (state->queue_type = add_type(module, &aio_queue_spec)) == NULL ||
@@ -166,6 +167,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->pool_type);
     Py_VISIT(state->bridge_type);
     Py_VISIT(state->call_type);
+    Py_VISIT(state->method_type);
     Py_VISIT(state->memory_type);
     Py_VISIT(state->parcel_type);
     Py_VISIT(state->queue_type);
@@ -193,6 +195,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->pool_type);
     Py_CLEAR(state->bridge_type);
     Py_CLEAR(state->call_type);
+    Py_CLEAR(state->method_type);
     Py_CLEAR(state->memory_type);
     Py_CLEAR(state->parcel_type);
     Py_CLEAR(state->queue_type);
@@ -204,7 +207,6 @@ module_clear(PyObject *module)
     Py_CLEAR(state->base_set_result);
     Py_CLEAR(state->base_set_exception);
     Py_CLEAR(state->interrupted);
-    Py_CLEAR(state->loop_keyword);
     Py_CLEAR(state->str_set_result);
     Py_CLEAR(state->str_set_exception);
     Py_CLEAR(state->str_cancel);

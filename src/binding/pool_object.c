@@ -328,7 +328,7 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
         future = Py_NewRef(options->coroutine);
         aio_call_begin(future, bridge->loop);
     }
-    else if ((future = aio_future_new(state, bridge->loop)) == NULL) {
+    else if ((future = aio_future_new(state)) == NULL) {
         goto failed;
     }
     task->queue_node.priority = options->priority;
@@ -408,48 +408,50 @@ submit_partial(AioState *state, PoolObject *object, PyObject *partial, PyObject 
     return future;
 }
 
-/* `args`: the callable, a tuple, a dict. */
 static PyObject *
-submit_any(PoolObject *object, PyObject *const *args, const CallOptions *options)
+submit_any(PoolObject *object, PyObject *callable, PyObject *args, PyObject *kwargs,
+           const CallOptions *options)
 {
     AioState *state = state_of(object);
-
-    if (!PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "a call is a callable, a tuple and a dict");
-        return NULL;
-    }
     PyObject *partial = aio_helper(state, AIO_HELPER_PARTIAL);
     if (partial == NULL) {
         return NULL;
     }
-    PyObject *kwargs = PyDict_GET_SIZE(args[2]) == 0 ? NULL : args[2];
-    if (Py_TYPE(args[0]) == (PyTypeObject *)partial) {
-        return submit_partial(state, object, args[0], args[1], kwargs, options);
-    }
-    return submit(state, object, args[0], args[1], kwargs, options);
+    return Py_TYPE(callable) == (PyTypeObject *)partial
+               ? submit_partial(state, object, callable, args, kwargs, options)
+               : submit(state, object, callable, args, kwargs, options);
 }
 
-int
+PyObject *
+aio_pool_object_module(PyObject *pool)
+{
+    return ((PoolObject *)pool)->module;
+}
+
+PyObject *
 aio_pool_object_submit(PyObject *pool, PyObject *callable, PyObject *args, PyObject *kwargs,
-                       PyObject *call)
+                       PyObject *coroutine)
 {
-    PyObject *const parts[] = {callable, args, kwargs};
     CallOptions options = NO_OPTIONS;
-    options.coroutine = call;
-    PyObject *future = submit_any((PoolObject *)pool, parts, &options);
-    Py_XDECREF(future); /* it is `call` */
-    return future == NULL ? -1 : 0;
+    options.coroutine = coroutine;
+    return submit_any((PoolObject *)pool, callable, args, kwargs, &options);
 }
 
-/* The coroutine that submits the call once it is awaited. */
-static PyObject *
-pool_run(PyObject *self, PyObject *const *args, Py_ssize_t count)
+/* 0, or -1 with an exception set. */
+static int
+check_call(PyObject *const *args)
 {
-    if (count != 3 || !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "run(callable, args: tuple, kwargs: dict)");
-        return NULL;
+    if (!PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "a call is a callable, a tuple and a dict");
+        return -1;
     }
-    return aio_call_new(state_of((PoolObject *)self), self, args[0], args[1], args[2]);
+    return 0;
+}
+
+static PyObject *
+null_if_empty(PyObject *kwargs)
+{
+    return PyDict_GET_SIZE(kwargs) == 0 ? NULL : kwargs;
 }
 
 static PyObject *
@@ -459,7 +461,9 @@ pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "submit(callable, args: tuple, kwargs: dict)");
         return NULL;
     }
-    return submit_any((PoolObject *)self, args, &NO_OPTIONS);
+    return check_call(args) < 0 ? NULL
+                                : submit_any((PoolObject *)self, args[0], args[1],
+                                             null_if_empty(args[2]), &NO_OPTIONS);
 }
 
 /* None is AIO_NEVER. 0, or -1 with an exception set. */
@@ -494,7 +498,9 @@ pool_submit_with(PyObject *self, PyObject *const *args, Py_ssize_t count)
         parse_limit(args[5], &options.deadline_ns) < 0) {
         return NULL;
     }
-    return submit_any((PoolObject *)self, args, &options);
+    return check_call(args) < 0
+               ? NULL
+               : submit_any((PoolObject *)self, args[0], args[1], null_if_empty(args[2]), &options);
 }
 
 /* ---- workers ---- */
@@ -721,8 +727,6 @@ static PyMethodDef pool_methods[] = {
     {"start", pool_start, METH_NOARGS, PyDoc_STR("Start the workers; does not wait for them.")},
     {"submit", (PyCFunction)(void (*)(void))pool_submit, METH_FASTCALL,
      PyDoc_STR("submit(callable, args, kwargs): the future of the call, on the running loop.")},
-    {"run", (PyCFunction)(void (*)(void))pool_run, METH_FASTCALL,
-     PyDoc_STR("run(callable, args, kwargs): a coroutine that submits the call, and waits for it.")},
     {"submit_with", (PyCFunction)(void (*)(void))pool_submit_with, METH_FASTCALL,
      PyDoc_STR("submit_with(callable, args, kwargs, priority, timeout, deadline, context): as "
                "submit.")},

@@ -6,9 +6,13 @@
 
 extern PyType_Spec aio_pool_spec;
 
-/* Submit a call for a coroutine (call.h), which is its future, from the running loop. All are
- * borrowed. 0, or -1 with an exception set. */
-int aio_pool_object_submit(PyObject *pool, PyObject *callable, PyObject *args, PyObject *kwargs,
-                           PyObject *call);
+/* Its module, borrowed. */
+PyObject *aio_pool_object_module(PyObject *pool);
+
+/* Submit a call from the running loop; all are borrowed, `kwargs` may be NULL. `coroutine` (call.h)
+ * is its future; NULL: a new one is. A new reference to the future, or NULL with an exception
+ * set. */
+PyObject *aio_pool_object_submit(PyObject *pool, PyObject *callable, PyObject *args,
+                                 PyObject *kwargs, PyObject *coroutine);
 
 #endif

@@ -657,7 +657,7 @@ wait_in_loop(QueueObject *object, PyObject *again,
     PyObject *loop = check_usable(object) < 0 ? NULL : aio_running_loop(state, "aget() and aput()");
 
     if (loop == NULL || (bridge = aio_bridge_for_queues(object->module, loop)) == NULL ||
-        (future = aio_future_new(state, loop)) == NULL) {
+        (future = aio_future_new(state)) == NULL) {
         goto done;
     }
     if ((wait = malloc(sizeof *wait)) == NULL) {

@@ -58,12 +58,12 @@ typedef struct AioState {
     PyTypeObject *queue_item_type;
     PyTypeObject *shared_type;
     PyTypeObject *call_type;
-    PyTypeObject *future_type;           /* made at first use: its base is asyncio's */
-    PyObject *base_set_result;           /* with it: that base's methods */
+    PyTypeObject *method_type;
+    PyTypeObject *future_type; /* made at first use: its base is asyncio's */
+    PyObject *base_set_result; /* with it: that base's methods */
     PyObject *base_set_exception;
     PyObject *interrupted;               /* raised in work that a closing pool stops */
     PyObject *helpers[AIO_HELPER_COUNT]; /* NULL until aio_helper() */
-    PyObject *loop_keyword;              /* ("loop",) */
     PyObject *str_set_result;
     PyObject *str_set_exception;
     PyObject *str_cancel;

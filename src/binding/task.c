@@ -107,8 +107,9 @@ aio_task_deliver(AioState *state, AioTask *task)
         aio_mail_let_go(&task->mail);
         switch (task->status) {
         case AIO_TASK_RETURNED:
-            ended = settle_result(
-                state, future, aio_message_decode_prefetched(state, &task->message, task->prefetch));
+            ended =
+                settle_result(state, future,
+                              aio_message_decode_prefetched(state, &task->message, task->prefetch));
             break;
         case AIO_TASK_RAISED:
             ended = settle_exception(state, future,
