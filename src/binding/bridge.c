@@ -63,7 +63,7 @@ channel_new(void)
         PyErr_NoMemory();
         return NULL;
     }
-    if (aio_wake_init(&channel->wake) < 0) {
+    if (aio_wake_init_for_loop(&channel->wake) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         free(channel);
         return NULL;
@@ -411,6 +411,7 @@ deliver_all(AioBridge *bridge)
     /* What is settled runs Python code, which may close this very bridge; or let the loop run, and
      * this function again, which then delivers the rest. */
     Py_INCREF(bridge);
+    aio_home_settle(state->home);
     take_arrived(bridge);
     while (ended == 0 && (mail = pop_arrived(bridge)) != NULL) {
         ended = deliver(state, bridge, mail, &copied);
@@ -605,7 +606,7 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     bridge->home = NULL;
     bridge->has_reader = false;
     bridge->is_polling = false;
-    bridge->may_poll = aio_cpu_count() > 1; /* on one, it keeps the worker from working */
+    bridge->may_poll = aio_may_spin();
     bridge->poll_credit = MAX_POLL_CREDIT;
     bridge->submits_without_poll = 0;
     bridge->expected_at = 0;

@@ -71,65 +71,64 @@ aio_task_complete(AioTask *task, AioTaskStatus status)
     aio_pool_release(pool);
 }
 
-/* Settle the future with the result; or, if that is NULL, by the exception that is set. Taken. */
-static int
-settle_result(AioState *state, PyObject *future, PyObject *result)
+/* What the task has come to: a result, or an exception (`*is_exception`); a new reference. NULL: it
+ * was cancelled. */
+static PyObject *
+decode_outcome(AioState *state, AioTask *task, bool *is_exception)
 {
-    const bool failed = result == NULL;
-    PyObject *value = failed ? PyErr_GetRaisedException() : result;
-    const int ended = failed ? aio_future_set_exception(state, future, value)
-                             : aio_future_set_result(state, future, value);
-    Py_DECREF(value);
-    return ended;
-}
-
-/* Settle it with the exception; or, if that is NULL, the one that is set. Taken. */
-static int
-settle_exception(AioState *state, PyObject *future, PyObject *exception)
-{
-    if (exception == NULL) {
-        exception = PyErr_GetRaisedException();
+    PyObject *value = NULL;
+    *is_exception = true;
+    switch (task->status) {
+    case AIO_TASK_RETURNED:
+        *is_exception = false;
+        value = aio_message_decode_prefetched(state, &task->message, task->prefetch);
+        break;
+    case AIO_TASK_RAISED:
+        value = aio_failure_decode(state, &task->message, AIO_HELPER_REBUILD);
+        break;
+    case AIO_TASK_BROKEN:
+        value = aio_failure_decode(state, &task->pool->failure, AIO_HELPER_BROKEN);
+        break;
+    case AIO_TASK_CANCELLED:
+        return NULL;
     }
-    const int ended = aio_future_set_exception(state, future, exception);
-    Py_DECREF(exception);
-    return ended;
+    if (value == NULL) { /* it can't be rebuilt: that is what it has come to */
+        *is_exception = true;
+        value = PyErr_GetRaisedException();
+    }
+    return value;
 }
 
 int
 aio_task_deliver(AioState *state, AioTask *task)
 {
-    PyObject *future = task->mail.owner_future;
+    PyObject *future = task->mail.owner_future, *value = NULL;
+    bool is_exception = false;
     int ended = 0;
 
-    if (future != NULL) {
-        PyObject *cancelled;
-        Py_INCREF(future);
-        aio_mail_let_go(&task->mail);
-        switch (task->status) {
-        case AIO_TASK_RETURNED:
-            ended =
-                settle_result(state, future,
-                              aio_message_decode_prefetched(state, &task->message, task->prefetch));
-            break;
-        case AIO_TASK_RAISED:
-            ended = settle_exception(state, future,
-                                     aio_failure_decode(state, &task->message, AIO_HELPER_REBUILD));
-            break;
-        case AIO_TASK_BROKEN:
-            ended = settle_exception(
-                state, future, aio_failure_decode(state, &task->pool->failure, AIO_HELPER_BROKEN));
-            break;
-        case AIO_TASK_CANCELLED:
-            cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
-            if (cancelled == NULL) {
-                PyErr_WriteUnraisable(future);
-            }
-            Py_XDECREF(cancelled);
-            break;
-        }
-        Py_DECREF(future);
+    if (future == NULL) {
+        aio_task_free(task);
+        return 0;
     }
+    Py_INCREF(future);
+    aio_mail_let_go(&task->mail);
+    value = decode_outcome(state, task, &is_exception);
+    /* What the call held is given back before anybody goes on. */
     aio_task_free(task);
+    aio_home_settle(state->home);
+    if (value == NULL) {
+        PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
+        if (cancelled == NULL) {
+            PyErr_WriteUnraisable(future);
+        }
+        Py_XDECREF(cancelled);
+    }
+    else {
+        ended = is_exception ? aio_future_set_exception(state, future, value)
+                             : aio_future_set_result(state, future, value);
+        Py_DECREF(value);
+    }
+    Py_DECREF(future);
     return ended;
 }
 

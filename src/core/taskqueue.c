@@ -52,6 +52,11 @@
 
 enum { SPINS_BETWEEN_CLOCK_READS = 32 };
 
+/* A spin costs about as much as the wake-up that it saves if a task comes meanwhile: so it pays
+ * where that happens every second time. A credit of zero means not to spin, but for one wait in so
+ * many, to learn whether it would pay now. */
+enum { MAX_SPIN_CREDIT = 8, WAITS_PER_TRIAL = 16 };
+
 int
 aio_taskqueue_init(AioTaskQueue *queue, int64_t spin_ns)
 {
@@ -60,7 +65,9 @@ aio_taskqueue_init(AioTaskQueue *queue, int64_t spin_ns)
     aio_list_init(&queue->idle);
     queue->waking = 0;
     queue->spinning = 0;
-    queue->max_spinning = aio_cpu_count() > 1 ? 1 : 0;
+    queue->max_spinning = aio_may_spin() ? 1 : 0;
+    queue->spin_credit = MAX_SPIN_CREDIT;
+    queue->waits_without_spin = 0;
     queue->closed = false;
     queue->spin_ns = spin_ns;
     atomic_init(&queue->length, 0);
@@ -276,6 +283,20 @@ spin(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns)
     } while (aio_clock_ns() < until);
 }
 
+/* `lock` must be held: whether the present wait is to begin with a spin. */
+static bool
+should_spin(AioTaskQueue *queue)
+{
+    if (queue->spinning >= queue->max_spinning) {
+        return false;
+    }
+    if (queue->spin_credit == 0 && ++queue->waits_without_spin < WAITS_PER_TRIAL) {
+        return false;
+    }
+    queue->waits_without_spin = 0;
+    return true;
+}
+
 /* `lock` must be held, and is released meanwhile. */
 static void
 wait_spinning(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns)
@@ -286,6 +307,12 @@ wait_spinning(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_ns)
     spin(queue, consumer, deadline_ns);
     pthread_mutex_lock(&queue->lock);
     count_on_no_more(queue, consumer);
+    if (aio_taskqueue_length(queue) == 0) {
+        queue->spin_credit -= queue->spin_credit > 0;
+    }
+    else {
+        queue->spin_credit += queue->spin_credit < MAX_SPIN_CREDIT;
+    }
 }
 
 /* `lock` must be held, and is released meanwhile. Sleep until somebody takes the consumer
@@ -341,7 +368,7 @@ aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_n
     pthread_mutex_lock(&queue->lock);
     while (!consumer->is_dismissed && (first = take_first(queue)) == NULL && !is_nudged(consumer) &&
            !queue->closed && is_in_time) {
-        if (!has_spun && queue->spinning < queue->max_spinning) {
+        if (!has_spun && should_spin(queue)) {
             has_spun = true;
             wait_spinning(queue, consumer, deadline_ns);
         }

@@ -16,7 +16,8 @@
  *     the others may sleep on;
  *   - a worker that has just worked spins for some tens of microseconds before
  *     it parks, because in a request-response pattern the next task comes then.
- *     At most one worker of a queue spins, and none on a single processor.
+ *     At most one worker of a queue spins, and none on a single processor. Whether
+ *     it pays is learnt: while tasks come too late for it, one wait in some spins.
  *
  * A worker may have other things to look after than tasks. Whoever has such a thing
  * for a particular worker puts it where that one looks, and nudges it: its wait ends.
@@ -73,6 +74,8 @@ typedef struct AioTaskQueue {
                           * lock yet */
     int spinning;        /* consumers that spin, and have not been dismissed since */
     int max_spinning;
+    int spin_credit;        /* how often spins were not in vain lately; 0: rarely */
+    int waits_without_spin; /* since then */
     bool closed;
     /* Tasks in the queue. Written under the lock; read without it, relaxed, only as a
      * hint: by spinners, that taking the lock is worth while, which then orders

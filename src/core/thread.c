@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* What Linux gives a main thread; musl's own default of 128 KiB would end in a
@@ -82,4 +83,11 @@ aio_cpu_count(void)
 #endif
     long count = sysconf(_SC_NPROCESSORS_ONLN);
     return count > 0 ? (int)count : 1;
+}
+
+bool
+aio_may_spin(void)
+{
+    const char *setting = getenv("AIOINTERPRETERS_SPIN");
+    return aio_cpu_count() > 1 && (setting == NULL || strcmp(setting, "0") != 0);
 }

@@ -1,4 +1,4 @@
-/* wake.c: the eventfd and its twin, the pipe. */
+/* wake.c: eventfd and pipe. */
 #include "wake.h"
 
 #include <errno.h>
@@ -8,7 +8,9 @@
 
 #include "platform.h"
 
-#ifdef AIO_PORTABLE
+#ifndef AIO_PORTABLE
+#include <sys/eventfd.h>
+#endif
 
 static int
 set_flags(int fd)
@@ -25,7 +27,7 @@ set_flags(int fd)
 }
 
 int
-aio_wake_init(AioWake *wake)
+aio_wake_init_for_loop(AioWake *wake)
 {
     int fds[2];
     if (pipe(fds) < 0) {
@@ -42,36 +44,26 @@ aio_wake_init(AioWake *wake)
     return 0;
 }
 
-void
-aio_wake_destroy(AioWake *wake)
-{
-    close(wake->read_fd);
-    close(wake->write_fd);
-}
-
-#else
-
-#include <sys/eventfd.h>
-
 int
 aio_wake_init(AioWake *wake)
 {
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0) {
-        return -1;
-    }
-    wake->read_fd = fd;
-    wake->write_fd = fd;
-    return 0;
+#ifdef AIO_PORTABLE
+    return aio_wake_init_for_loop(wake);
+#else
+    const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    wake->read_fd = wake->write_fd = fd;
+    return fd < 0 ? -1 : 0;
+#endif
 }
 
 void
 aio_wake_destroy(AioWake *wake)
 {
     close(wake->read_fd);
+    if (wake->write_fd != wake->read_fd) {
+        close(wake->write_fd);
+    }
 }
-
-#endif
 
 /* Eight bytes, which is what an eventfd wants; a pipe takes them as well. */
 void
@@ -87,15 +79,9 @@ aio_wake_signal(AioWake *wake)
 void
 aio_wake_clear(AioWake *wake)
 {
-#ifdef AIO_PORTABLE
-    char bytes[512];
+    char bytes[512]; /* one read resets an eventfd, and as a rule empties a pipe */
     ssize_t count;
     do {
         count = read(wake->read_fd, bytes, sizeof bytes);
     } while (count == (ssize_t)sizeof bytes || (count < 0 && errno == EINTR));
-#else
-    uint64_t count; /* one read resets the counter */
-    while (read(wake->read_fd, &count, sizeof count) < 0 && errno == EINTR) {
-    }
-#endif
 }
