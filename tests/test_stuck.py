@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from aiointerpreters import Runner
+from aiointerpreters import Runner, RunnerError, WorkerStuck
 from helpers.gate import Gate, Trace
 from helpers.limits import SOON
 from helpers.process import LINUX, until
 from helpers.programs import Program
-from workfns import control, coroutines, importing, values, waiting
+from workfns import control, coroutines, importing, streams, values, waiting
 
 #: Seconds. Long enough for a clean end where one is expected on the way.
 GRACE = 0.05
@@ -264,6 +264,133 @@ class TestStuckLoops:
                 assert runner.stats().stuck == 1
 
         asyncio.run(main())
+
+    def test_calls_that_its_loop_has_taken_but_not_come_to_go_on(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                call = runner.submit(coroutines.stay_in_c, *gate.fds)
+                # The loop's thread takes them all when it has started, and begins with the first.
+                taken = [runner.submit(coroutines.echo, n) for n in range(10)]
+                dropped = runner.submit(coroutines.echo, None)
+                await gate.reached()
+                dropped.cancel()
+                call.cancel()
+                assert await asyncio.gather(*taken) == list(range(10))
+                await runner.drain()
+                assert runner.stats().stuck == 1
+                gate.open()
+                assert await until(lambda: runner.stats().stuck == 0)
+
+        asyncio.run(main())
+
+    def test_those_that_it_has_begun_fail_at_once_and_are_cancelled_when_it_comes_back(
+        self, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            stuck, meeting = gate, Gate()
+            async with Runner(workers=1, grace_period=GRACE) as runner, stuck, meeting:
+                begun = [
+                    runner.submit(coroutines.mark_cancellation, *meeting.fds, trace.fd)
+                    for _ in range(4)
+                ]
+                await meeting.reached(4)
+                call = runner.submit(coroutines.stay_in_c, *stuck.fds)
+                await stuck.reached()
+                call.cancel()
+                begun.pop().cancel()
+                for one in begun:
+                    with pytest.raises(WorkerStuck, match=r"aio-worker-0 is stuck in another"):
+                        await one
+                async with asyncio.timeout(SOON):
+                    await runner.drain()
+                assert (runner.stats().pending, runner.stats().stuck) == (0, 1)
+                assert trace.marks() == b""
+                assert await runner.run(coroutines.echo, 1) == 1
+                stuck.open()
+                assert await until(lambda: runner.stats().stuck == 0)
+                assert sorted(trace.marks()) == sorted(4 * b"cf")
+                assert runner.stats().pending == 0
+            meeting.close()
+
+        asyncio.run(main())
+
+    def test_closing_the_runner_does_not_wait_for_them(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            meeting = Gate()
+            with gate, meeting:
+                async with Runner(workers=1, grace_period=GRACE) as runner:
+                    begun = runner.submit(coroutines.wait_at, *meeting.fds)
+                    await meeting.reached()
+                    call = runner.submit(coroutines.stay_in_c, *gate.fds)
+                    await gate.reached()
+                    call.cancel()
+                assert isinstance(begun.exception(), WorkerStuck)
+            assert await until(lambda: runner.stats().stuck == 0)
+            meeting.close()
+
+        asyncio.run(main())
+
+    def test_a_stream_from_there_fails_after_what_it_has_sent(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                stream = runner.options(buffer=1).stream(streams.asynchronous, 1_000)
+                assert await anext(stream) == 0
+                call = runner.submit(coroutines.stay_in_c, *gate.fds)
+                await gate.reached()
+                call.cancel()
+                with pytest.raises(WorkerStuck):
+                    async for _ in stream:
+                        pass
+                gate.open()
+                assert await until(lambda: runner.stats().stuck == 0)
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("pause", [0.0, 0.002, 0.005, 0.01])
+    def test_one_that_ends_at_that_moment_ends_once(
+        self, pause: float, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            outcomes: list[object] = []
+            async with Runner(workers=1, grace_period=0.005) as runner:
+                for _ in range(10):
+                    stuck, meeting = Gate(), Gate()
+                    with stuck, meeting:
+                        begun = [
+                            runner.submit(coroutines.wait_at, *meeting.fds, n) for n in range(5)
+                        ]
+                        for one in begun:
+                            one.add_done_callback(lambda one: outcomes.append(one.exception()))
+                        await meeting.reached(5)
+                        call = runner.submit(coroutines.stay_in_c, *stuck.fds)
+                        await stuck.reached()
+                        meeting.open()
+                        call.cancel()
+                        await asyncio.sleep(pause)
+                        stuck.open()
+                        await asyncio.wait(begun)
+                    stuck.close()
+                    meeting.close()
+                await runner.drain()
+                assert runner.stats().pending == 0
+            assert len(outcomes) == 50
+            assert {type(outcome) for outcome in outcomes} <= {type(None), WorkerStuck}
+
+        asyncio.run(main())
+
+    def test_the_error_is_a_runners(self) -> None:
+        assert issubclass(WorkerStuck, RunnerError)
 
     @pytest.mark.parametrize("pauses", [0, 2 * round(GRACE / 0.01)])
     def test_a_clean_up_that_never_ends_is_interrupted_in_turn(

@@ -36,6 +36,7 @@
 #include "future.h"
 #include "pool.h"
 #include "queue.h"
+#include "stuck.h"
 #include "task.h"
 
 /* How long after the submit poll() waits at most: what a sleep and wake-up would cost. */
@@ -104,6 +105,9 @@ mail_free(AioMail *mail)
     case AIO_MAIL_EXPIRY:
         aio_expiry_free_mail(mail);
         break;
+    case AIO_MAIL_STUCK:
+        aio_stuck_free_mail(mail);
+        break;
     default:
         free((AioNotice *)mail);
         break;
@@ -134,6 +138,13 @@ aio_mail_post(AioMail *mail)
         break;
     }
     aio_channel_release(channel);
+}
+
+void
+aio_mail_follow(AioMail *mail, AioMailKind kind, const AioMail *other)
+{
+    mail->kind = kind;
+    mail->channel = channel_acquire(other->channel);
 }
 
 static void
@@ -360,6 +371,9 @@ deliver_all(AioBridge *bridge)
         }
         case AIO_MAIL_EXPIRY:
             aio_expiry_deliver(state, mail);
+            break;
+        case AIO_MAIL_STUCK:
+            aio_stuck_deliver(state, bridge, mail);
             break;
         case AIO_MAIL_NOTICE:
             if (bridge->channel != NULL && aio_copier_is_busy(bridge)) {

@@ -43,6 +43,7 @@ typedef enum AioMailKind {
     AIO_MAIL_QUEUE,  /* an AioQueueWait */
     AIO_MAIL_NOTICE, /* an AioNotice whose future waits for it */
     AIO_MAIL_EXPIRY, /* an AioExpiry: a call's time is up */
+    AIO_MAIL_STUCK,  /* an AioStuckNotice: of a worker that is stuck */
     AIO_MAIL_ENDED,  /* an AioNotice for the bridge itself: the pool has ended */
 } AioMailKind;
 
@@ -114,6 +115,10 @@ void aio_bridge_expect(AioState *state, AioBridge *bridge);
 /* Make `mail` one of the bridge's: fills in all of it. `future` is borrowed and
  * may be NULL. */
 void aio_bridge_adopt(AioBridge *bridge, AioMail *mail, AioMailKind kind, PyObject *future);
+
+/* Let `mail`, which has no future, go where `other` goes, which has not been posted yet. Any
+ * thread. */
+void aio_mail_follow(AioMail *mail, AioMailKind kind, const AioMail *other);
 
 /* A mail that has come, and is still in flight, is to be posted once more. */
 void aio_bridge_expect_again(AioBridge *bridge, AioMail *mail);

@@ -20,6 +20,7 @@
 #include "core/monitor.h"
 #include "core/thread.h"
 #include "pool.h"
+#include "stuck.h"
 #include "workers.h"
 
 static const int64_t FIRST_PAUSE_NS = 100 * 1000 * 1000;
@@ -168,9 +169,9 @@ aio_interrupt(AioWorker *worker)
 }
 
 /* Whether a plain call, or the set-up, has used up its grace. If so it is to be interrupted
- * once more. `*again`: when to look next; negative: not. */
+ * once more. `*again`: when to look next; negative: not. `*notice`: as aio_loop_is_stuck(). */
 static bool
-is_task_stuck(AioWorker *worker, int64_t now, int64_t *again)
+is_task_stuck(AioWorker *worker, int64_t now, int64_t *again, AioStuckNotice **notice)
 {
     AioPool *pool = worker->pool;
     AioTask *task;
@@ -191,6 +192,7 @@ is_task_stuck(AioWorker *worker, int64_t now, int64_t *again)
         gives_up = is_stuck && is_abandoned && !task->is_given_up;
         if (gives_up) {
             task->is_given_up = true;
+            *notice = aio_stuck_notice_new(task, now - told_at);
         }
     }
     pthread_mutex_unlock(&worker->running_lock);
@@ -216,11 +218,12 @@ aio_interrupt_grace_is_over(AioTimer *grace)
     AioWorker *worker = aio_container_of(grace, AioWorker, grace);
     const int64_t now = aio_clock_ns();
     int64_t task_again, loop_again;
-    const bool is_stuck = is_task_stuck(worker, now, &task_again);
-    const bool is_loop_stuck = aio_loop_is_stuck(&worker->loop, now, &loop_again);
+    AioStuckNotice *notices[2] = {NULL, NULL};
+    const bool is_stuck = is_task_stuck(worker, now, &task_again, &notices[0]);
+    const bool is_loop_stuck = aio_loop_is_stuck(&worker->loop, now, &loop_again, &notices[1]);
 
     if (is_stuck || is_loop_stuck) {
-        aio_workers_replace_stuck(worker);
+        aio_workers_replace_stuck(worker, notices);
     }
     if (is_stuck) {
         start_interrupter(worker);

@@ -25,6 +25,8 @@ aio_task_new(AioPool *pool, const AioFunction *function, bool is_coroutine)
     aio_list_node_init(&task->loop_link);
     task->is_taken = false;
     task->loop = NULL;
+    aio_list_node_init(&task->taken_link);
+    task->reclaim_slot = NULL;
     task->is_coroutine = is_coroutine;
     task->pool = aio_pool_acquire(pool);
     task->function = function;

@@ -19,6 +19,7 @@
 #include "core/thread.h"
 #include "interrupt.h"
 #include "pool.h"
+#include "stuck.h"
 #include "worker.h"
 
 int
@@ -476,7 +477,7 @@ aio_workers_ended(AioWorker *worker)
 /* ---- for others -------------------------------------------------------------- */
 
 void
-aio_workers_replace_stuck(AioWorker *worker)
+aio_workers_replace_stuck(AioWorker *worker, AioStuckNotice *notices[2])
 {
     AioPool *pool = worker->pool;
     AioWorkers *workers = &pool->workers;
@@ -494,10 +495,14 @@ aio_workers_replace_stuck(AioWorker *worker)
     else {
         start_wanted(pool);
     }
+    const bool is_replaced = !is_too_small(workers);
     /* Where no thread could be started the pool must not end, with what is queued: it is
      * tried again the next time. */
     const bool is_needed = workers->serving == 0 && may_start(pool) && count_waiting(pool) > 0;
     pthread_mutex_unlock(&workers->lock);
+    for (int i = 0; i < 2; i++) { /* before the pool may end */
+        aio_stuck_post(notices[i], worker, is_replaced);
+    }
     if (!is_needed) {
         aio_workers_detach(worker);
     }

@@ -20,6 +20,7 @@
 #include "loop.h"
 
 struct AioPool;
+struct AioStuckNotice;
 struct AioTask;
 struct AioWorker;
 
@@ -109,8 +110,8 @@ void aio_workers_ended(struct AioWorker *worker);
 /* ---- for others ---- */
 
 /* It can't be stopped: it holds up nobody any more, and another one takes its place. Called
- * again for the same worker if that is needed. */
-void aio_workers_replace_stuck(struct AioWorker *worker);
+ * again for the same worker if that is needed. Takes and posts the notices, which may be NULL. */
+void aio_workers_replace_stuck(struct AioWorker *worker, struct AioStuckNotice *notices[2]);
 
 /* The worker that runs the task, a new reference; NULL if none does. */
 struct AioWorker *aio_workers_find(struct AioPool *pool, const struct AioTask *task);
