@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aiointerpreters import Runner, RunnerError
+from helpers.forking import busy
 from helpers.gate import Gate
 from helpers.limits import SLOWNESS
 from helpers.process import until
@@ -229,6 +230,7 @@ class TestElastic:
 
         asyncio.run(main())
 
+    @busy
     def test_a_forked_child_can_use_a_runner_of_its_own(self, program: Program) -> None:
         ended = program("""
             import asyncio, os, sys, warnings
