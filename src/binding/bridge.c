@@ -52,6 +52,8 @@ typedef struct AioNotice {
     AioMail mail; /* first: a notice is a mail */
     AioPendingWaiter waiter;
     AioListNode postponed;
+    _Atomic bool *asks; /* the pool's; NULL: it can't fail */
+    bool has_failed;    /* what that was when it was posted */
 } AioNotice;
 
 /* ---- channel and mail: any thread, no GIL needed ------------------------- */
@@ -150,7 +152,9 @@ aio_mail_follow(AioMail *mail, AioMailKind kind, const AioMail *other)
 static void
 post_notice(AioPendingWaiter *waiter)
 {
-    aio_mail_post(&aio_container_of(waiter, AioNotice, waiter)->mail);
+    AioNotice *notice = aio_container_of(waiter, AioNotice, waiter);
+    notice->has_failed = notice->asks != NULL && atomic_load(notice->asks);
+    aio_mail_post(&notice->mail);
 }
 
 /* ---- the owner's side: the loop's thread --------------------------------- */
@@ -207,6 +211,8 @@ notice_new(AioBridge *bridge, AioMailKind kind, PyObject *future)
     }
     aio_bridge_adopt(bridge, &notice->mail, kind, future);
     notice->waiter.notify = post_notice;
+    notice->asks = NULL;
+    notice->has_failed = false;
     aio_list_node_init(&notice->postponed);
     return notice;
 }
@@ -220,14 +226,16 @@ notice_take_back(AioNotice *notice)
 }
 
 int
-aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future)
+aio_bridge_notify(AioBridge *bridge, AioPending *pending, _Atomic bool *has_failed,
+                  PyObject *future)
 {
     AioNotice *notice = notice_new(bridge, AIO_MAIL_NOTICE, future);
     if (notice == NULL) {
         return -1;
     }
+    notice->asks = has_failed;
     if (aio_pending_wait(pending, &notice->waiter)) {
-        aio_mail_post(&notice->mail);
+        post_notice(&notice->waiter);
     }
     return 0;
 }
@@ -258,6 +266,18 @@ settle_notice(AioState *state, PyObject *future)
         Py_XDECREF(result);
         PyErr_Clear(); /* InvalidStateError: it was cancelled */
     }
+}
+
+static void
+fail_notice(AioState *state, PyObject *future)
+{
+    aio_raise_runner_error(state, "not all workers were replaced: the system has no room for "
+                                  "another thread; those that are left go on working");
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *result = PyObject_CallMethodOneArg(future, state->str_set_exception, error);
+    Py_XDECREF(result);
+    Py_DECREF(error);
+    PyErr_Clear(); /* InvalidStateError: it was cancelled */
 }
 
 /* The pool has ended: settle what still waits. Tasks have been delivered by now, but for
@@ -316,7 +336,13 @@ remove_reader(AioState *state, AioBridge *bridge)
 static void
 deliver_notice(AioState *state, AioNotice *notice)
 {
-    settle_notice(state, notice->mail.owner_future);
+    PyObject *future = notice->mail.owner_future;
+    if (notice->has_failed && future != NULL) {
+        fail_notice(state, future);
+    }
+    else {
+        settle_notice(state, future);
+    }
     aio_mail_let_go(&notice->mail);
     mail_free(&notice->mail);
 }

@@ -464,6 +464,7 @@ aio_coroutines_open_loop(AioLoop *loop)
     AioCoroutines *coroutines = coroutines_of(loop);
     pthread_mutex_lock(&coroutines->lock);
     loop->is_set_up = true;
+    loop->is_retiring = false; /* its worker may have come back from being stuck */
     const size_t others = count_starting(coroutines);
     dispatch_and_unlock(coroutines, (coroutines->waiting_count + others) / (others + 1));
 }

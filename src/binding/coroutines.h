@@ -85,7 +85,7 @@ void aio_coroutines_add_loop(AioLoop *loop);
 /* The worker is gone, perhaps without ever having been started. */
 void aio_coroutines_forget_loop(AioLoop *loop);
 
-/* The worker has been set up: its loop takes calls. */
+/* The worker has been set up, or serves again: its loop takes calls. */
 void aio_coroutines_open_loop(AioLoop *loop);
 
 /* As the next, if the loop has no call; else false. Once it has none any more, the worker of an

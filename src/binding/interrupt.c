@@ -66,6 +66,9 @@ interrupter_main(void *argument)
     AioPool *pool = aio_pool_acquire(worker->pool);
     long seen = atomic_load(&worker->interruptions);
     while (seen > 0) {
+        if (atomic_exchange(&worker->is_unwatched, false)) {
+            aio_interrupt_watch(worker);
+        }
         enter_and_send(worker);
         /* What was asked for since then may concern another task. */
         seen = atomic_fetch_sub(&worker->interruptions, seen) - seen;
@@ -168,6 +171,13 @@ aio_interrupt(AioWorker *worker)
     start_interrupter(worker);
 }
 
+void
+aio_interrupt_from_timer(AioWorker *worker)
+{
+    atomic_store(&worker->is_unwatched, true);
+    start_interrupter(worker);
+}
+
 /* Whether a plain call, or the set-up, has used up its grace. If so it is to be interrupted
  * once more. `*again`: when to look next; negative: not. `*notice`: as aio_loop_is_stuck(). */
 static bool
@@ -184,7 +194,7 @@ is_task_stuck(AioWorker *worker, int64_t now, int64_t *again, AioStuckNotice **n
         const bool is_abandoned =
             task != NULL && atomic_load_explicit(&task->abandoned, memory_order_acquire);
         const int64_t told_at =
-            is_abandoned ? task->abandoned_at_ns : aio_pool_stopping_at_ns(pool);
+            is_abandoned ? task->abandoned_at_ns : aio_worker_told_to_end_at_ns(worker);
         is_stuck = now >= told_at + pool->grace_ns;
         *again =
             is_stuck ? now + aio_interrupt_next_pause(&worker->pause_ns) : told_at + pool->grace_ns;

@@ -137,6 +137,11 @@ aio_task_deliver(AioState *state, AioTask *task)
             settle(state, future, state->str_set_exception,
                    aio_failure_decode(state, &task->pool->failure, AIO_HELPER_BROKEN));
             break;
+        case AIO_TASK_NO_ROOM:
+            aio_raise_runner_error(state, "the runner has no worker, and the system has no room for "
+                                          "another thread");
+            fail_with_raised(state, future);
+            break;
         case AIO_TASK_CANCELLED: {
             PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
             if (cancelled == NULL) {
@@ -178,6 +183,9 @@ aio_task_abandon(AioTask *task)
         aio_pool_acquire(pool);
         aio_task_free(task);
         aio_pending_done(&pool->unfinished);
+        if (atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
+            aio_workers_hurry(pool); /* it may have been the last thing to do */
+        }
         aio_pool_release(pool);
         return;
     }

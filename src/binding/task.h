@@ -35,6 +35,7 @@ typedef enum AioTaskStatus {
     AIO_TASK_RAISED,    /* `message` is a failure */
     AIO_TASK_CANCELLED, /* stopped or never run */
     AIO_TASK_BROKEN,    /* never run: the pool's failure is the task's */
+    AIO_TASK_NO_ROOM,   /* never run: no worker is left, and none can be started */
 } AioTaskStatus;
 
 typedef struct AioTask {
