@@ -1,6 +1,8 @@
 """Work that can't be interrupted: its caller goes on at once, its worker is replaced."""
 
 import asyncio
+import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from aiointerpreters import Runner, RunnerError, WorkerStuck
 from helpers.gate import Gate, Trace
 from helpers.limits import SOON
-from helpers.process import LINUX, until
+from helpers.process import LINUX, eventually, until
 from helpers.programs import Program
 from workfns import control, coroutines, importing, streams, values, waiting
 
@@ -203,6 +205,57 @@ class TestStuck:
                 assert await runner.run(values.square, 3) == 9
 
         asyncio.run(main())
+
+
+class TestLogging:
+    @pytest.mark.parametrize(
+        ("function", "name"),
+        [
+            (control.lock_until, r"workfns\.control\.lock_until"),
+            (coroutines.stay_in_c, r"workfns\.coroutines\.stay_in_c"),
+        ],
+    )
+    def test_a_record_tells_of_a_worker_that_is_stuck(
+        self,
+        function: Any,
+        name: str,
+        gate: Gate,
+        trace: Trace,
+        caplog: pytest.LogCaptureFixture,
+        silent: Callable[[], None],
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE, name="parser") as runner, gate:
+                marks = [] if function is coroutines.stay_in_c else [trace.fd]
+                call = runner.submit(function, *gate.fds, *marks)
+                await get_stuck(runner, gate, call)
+                await runner.run(values.square, 3)
+            (record,) = (record for record in caplog.records if record.name == "aiointerpreters")
+            assert record.levelname == "WARNING"
+            assert re.fullmatch(
+                name + r" has not ended 0\.\d+ seconds after it was told to stop: the worker "
+                r"parser-0 is stuck, and another one has taken its place",
+                record.getMessage(),
+            )
+
+        asyncio.run(main())
+
+    def test_of_a_generator_too(
+        self, gate: Gate, trace: Trace, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def main() -> None:
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                consumer = asyncio.create_task(
+                    anext(runner.stream(control.read_until, *gate.fds, trace.fd))
+                )
+                await gate.reached()
+                consumer.cancel()
+                assert await until(lambda: runner.stats().stuck == 1)
+                await runner.run(values.square, 3)
+
+        asyncio.run(main())
+        assert "the generator of a stream has not ended" in caplog.text
 
 
 class TestImports:
@@ -486,6 +539,112 @@ class TestEnding:
                         await gate.reached()
                         raise LookupError
                 assert queued.cancelled()
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    def test_nor_if_the_runner_is_closed_and_nothing_waits_for_it(
+        self, asynchronous: bool, gate: Gate
+    ) -> None:
+        runner = Runner(
+            workers=2, initializer=control.hold_up_the_set_up, initargs=gate.fds, grace_period=GRACE
+        )
+
+        async def main() -> None:
+            async with runner:
+                await gate.reached(2)
+            assert runner.stats().stuck == 2
+
+        with gate:
+            if asynchronous:
+                asyncio.run(main())
+            else:
+                with runner.start():
+                    asyncio.run(gate.reached(2))
+                runner.close()
+                assert runner.stats().stuck == 2
+        assert eventually(lambda: runner.stats().stuck == 0)
+
+    def test_a_set_up_that_is_in_vain_is_interrupted(self, gate: Gate, trace: Trace) -> None:
+        async def main() -> None:
+            async with Runner(
+                workers=2,
+                initializer=control.go_on,
+                initargs=("spin_in_a_loop", gate.fds[0], trace.fd),
+                grace_period=PATIENT,
+            ) as runner:
+                await gate.reached(2)
+            assert sorted(trace.marks()) == sorted(2 * b"imf")
+            with pytest.raises(RunnerError, match="closed"):
+                runner.submit(values.square, 3)
+
+        asyncio.run(main())
+
+    def test_accepted_calls_wait_for_the_set_up_of_a_closed_runner(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            runner = Runner(workers=1, initializer=control.hold_up_the_set_up, initargs=gate.fds)
+            with runner.start():
+                call = runner.submit(values.square, 3)
+                coroutine = runner.submit(coroutines.echo, 4)
+                await gate.reached()
+            gate.open()
+            assert (await call, await coroutine) == (9, 4)
+            await runner.aclose()
+
+        asyncio.run(main())
+
+    def test_until_the_last_of_them_is_cancelled(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            runner = Runner(
+                workers=1,
+                initializer=control.hold_up_the_set_up,
+                initargs=gate.fds,
+                grace_period=GRACE,
+            )
+            with gate, runner.start():
+                calls = [runner.submit(values.square, 3), runner.submit(coroutines.echo, 4)]
+                await gate.reached()
+                runner.close()
+                for call in calls:
+                    call.cancel()
+                await runner.aclose()
+                assert runner.stats().stuck == 1
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("function", [waiting.wait_at, control.read_until])
+    def test_or_another_worker_has_done_the_last_of_them_or_is_stuck_in_it(
+        self, function: Any, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            held, calls = gate, Gate()
+            passes, give_pass = os.pipe()
+            with held, calls:
+                os.write(give_pass, b".")
+                async with Runner(
+                    workers=2,
+                    initializer=control.hold_up_all_but_one,
+                    initargs=(passes, *held.fds),
+                    grace_period=GRACE,
+                ) as runner:
+                    call = runner.submit(function, *calls.fds, trace.fd)
+                    await calls.reached()
+                    await held.reached()
+                    if function is control.read_until:
+                        call.cancel()
+                    else:
+                        calls.open()
+                assert runner.stats().stuck == (2 if function is control.read_until else 1)
+            calls.close()
+            os.close(passes)
+            os.close(give_pass)
 
         asyncio.run(main())
 
