@@ -58,7 +58,7 @@ def test_a_call_whose_limits_nobody_could_enforce_is_refused(program: Program) -
                             assert "no room for the thread that enforces" in str(error), error
                         else:
                             raise AssertionError(limit)
-                assert runner.stats().pending == 0
+                await runner.drain()
                 assert await runner.run(values.square, 4) == 16
                 thread_limit.allow(True)
                 for limit in ("timeout", "deadline"):
@@ -178,6 +178,28 @@ def test_calls_for_which_no_worker_is_left_fail(program: Program) -> None:
                 else:
                     raise AssertionError("no error")
                 thread_limit.allow(True)
+                assert await runner.run(values.square, 3) == 9
+
+        asyncio.run(main())
+        """,
+    )
+
+
+def test_an_interruption_comes_when_there_is_room_for_it(program: Program) -> None:
+    run(
+        program,
+        """
+        async def main():
+            async with Runner(workers=1, grace_period=GRACE) as runner:
+                gate = Gate()
+                limited = runner.options(timeout=1000.0)  # so that somebody keeps the time
+                call = limited.submit(control.go_on, "spin_in_a_loop", gate.fds[0], 1)
+                await gate.reached()
+                thread_limit.allow(False)
+                call.cancel()
+                assert await until(lambda: runner.stats().stuck == 1)
+                thread_limit.allow(True)
+                assert await until(lambda: runner.stats().stuck == 0)
                 assert await runner.run(values.square, 3) == 9
 
         asyncio.run(main())

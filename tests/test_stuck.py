@@ -366,6 +366,7 @@ class TestStuckLoops:
                 stuck.open()
                 assert await until(lambda: runner.stats().stuck == 0)
                 assert sorted(trace.marks()) == sorted(4 * b"cf")
+                await runner.drain()
                 assert runner.stats().pending == 0
             meeting.close()
 
