@@ -253,7 +253,7 @@ void
 aio_taskqueue_expect(AioTaskQueue *queue, AioConsumer *consumer)
 {
     pthread_mutex_lock(&queue->lock);
-    if (!consumer->is_dismissed) {
+    if (!consumer->is_dismissed && !consumer->is_waking) {
         consumer->is_waking = true;
         queue->waking++;
     }
