@@ -29,7 +29,8 @@ def log(
     name: FunctionName | None, pool: str, index: int, seconds: float, is_replaced: bool
 ) -> None:
     _logger.warning(
-        "%s has not ended %.3g seconds after it was told to stop: the worker %s-%d is stuck, and %s",
+        "%s has not ended %.3g seconds after it was told to stop: "
+        "the worker %s-%d is stuck, and %s",
         _describe(name),
         seconds,
         pool,

@@ -139,9 +139,9 @@ void aio_bridge_close(AioBridge *bridge);
 
 /* Let `future` (borrowed) be done once `pending`, one of the pool's, is zero, and all
  * results that this loop was sent before that have been delivered: so it takes the
- * same way, even if the count is zero now. Where `has_failed` (NULL, or part of the pool) is true then,
- * the future fails with a RunnerError: there is no room for a thread. 0, or -1 with an exception
- * set. */
+ * same way, even if the count is zero now. Where `has_failed` (NULL, or part of the pool) is true
+ * then, the future fails with a RunnerError: there is no room for a thread. 0, or -1 with an
+ * exception set. */
 int aio_bridge_notify(AioBridge *bridge, AioPending *pending, _Atomic bool *has_failed,
                       PyObject *future);
 

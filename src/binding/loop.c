@@ -436,8 +436,8 @@ bool
 aio_loop_is_held_up(AioLoop *loop)
 {
     pthread_mutex_lock(&loop->step_lock);
-    const bool is_held_up = loop->current != NULL && atomic_load_explicit(&loop->current->abandoned,
-                                                                          memory_order_relaxed);
+    const bool is_held_up = loop->current != NULL &&
+                            atomic_load_explicit(&loop->current->abandoned, memory_order_relaxed);
     pthread_mutex_unlock(&loop->step_lock);
     return is_held_up;
 }

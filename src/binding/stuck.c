@@ -18,7 +18,7 @@
 #include "worker.h"
 
 struct AioStuckNotice {
-    AioMail mail; /* first: it is a mail */
+    AioMail mail;  /* first: it is a mail */
     AioPool *pool; /* a reference */
     AioTask *task; /* to be failed, borrowed: see above; or NULL: there is something to log */
     const AioFunction *function; /* the pool's; NULL: one that was sent by value */

@@ -138,8 +138,9 @@ aio_task_deliver(AioState *state, AioTask *task)
                    aio_failure_decode(state, &task->pool->failure, AIO_HELPER_BROKEN));
             break;
         case AIO_TASK_NO_ROOM:
-            aio_raise_runner_error(state, "the runner has no worker, and the system has no room for "
-                                          "another thread");
+            aio_raise_runner_error(state,
+                                   "the runner has no worker, and the system has no room for "
+                                   "another thread");
             fail_with_raised(state, future);
             break;
         case AIO_TASK_CANCELLED: {

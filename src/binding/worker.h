@@ -57,7 +57,7 @@ typedef struct AioWorker {
      * one starts the interrupter. Sequentially consistent. */
     _Atomic long interruptions;
     _Atomic bool is_unwatched; /* the interrupter is to set `grace`; sequentially consistent */
-    AioTimer grace; /* runs out for what was interrupted: see interrupt.c */
+    AioTimer grace;            /* runs out for what was interrupted: see interrupt.c */
 
     AioListener listener; /* of its home: nudges it */
     AioLoop loop;         /* for coroutines; see there what guards what */

@@ -6,8 +6,8 @@
  *   - a spinner leaves its spin only by taking the lock and looking;
  *   - a woken consumer takes the lock and looks;
  *   - a busy consumer takes the lock and looks when its task ends, unless it is dismissed; one that
- *     is expected does so next, and is counted among the waking until it parks, spins or gets a task.
- * What holds whenever the lock is free:
+ *     is expected does so next, and is counted among the waking until it parks, spins or gets a
+ * task. What holds whenever the lock is free:
  *
  *     if a consumer is idle, there are at most as many queued tasks as spinning and
  *     waking consumers, and these take one task each.
