@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aiointerpreters import AioInterpretersError, BrokenRunner, Runner, RunnerError, RunnerFull
+from helpers.forking import busy
 from helpers.gate import Gate, Trace
 from helpers.limits import SOON
 from helpers.programs import Program
@@ -463,6 +464,7 @@ class TestEnding:
         asyncio.run(main())
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @busy
     def test_a_forked_child_is_refused_and_does_not_wait(self, program: Program) -> None:
         program(
             """

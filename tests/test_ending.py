@@ -515,10 +515,12 @@ class TestFork:
             """
             import asyncio, os
             from aiointerpreters import Runner
+            from helpers.process import at_rest
             from workfns import values
 
             runner = Runner(workers=2).start()
             assert asyncio.run(runner.run(values.square, 3)) == 9
+            assert at_rest(runner)
             child = os.fork()
             if child:
                 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -539,6 +541,7 @@ class TestFork:
             """
             import asyncio, os
             from aiointerpreters import Runner
+            from helpers.process import at_rest
             from workfns import values
 
             async def use():
@@ -547,6 +550,7 @@ class TestFork:
 
             with Runner(workers=2) as runner:
                 assert asyncio.run(runner.run(values.square, 3)) == 9
+                assert at_rest(runner)
                 child = os.fork()
                 if not child:
                     print(asyncio.run(use()), flush=True)
@@ -564,10 +568,12 @@ class TestFork:
             """
             import asyncio, os
             from aiointerpreters import Runner
+            from helpers.process import at_rest
             from workfns import values
 
             with Runner(workers=2) as runner:
                 assert asyncio.run(runner.run(values.square, 3)) == 9
+                assert at_rest(runner)
                 child = os.fork()
             if child:
                 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -581,12 +587,14 @@ class TestFork:
             """
             import asyncio, multiprocessing
             from aiointerpreters import Runner
+            from helpers.process import at_rest
             from workfns import values
 
             def main():
                 context = multiprocessing.get_context("fork")
                 with Runner(workers=2) as runner:
                     assert asyncio.run(runner.run(values.square, 3)) == 9
+                    assert at_rest(runner)
                     child = context.Process(target=values.square, args=(3,))
                     child.start()
                     child.join()
@@ -609,10 +617,12 @@ class TestFork:
             import asyncio, sys
             import uvloop
             from aiointerpreters import Runner
+            from helpers.process import at_rest
 
             async def main():
                 async with Runner(workers=2) as runner:
                     assert await runner.run(abs, -1) == 1
+                    assert at_rest(runner)
                     process = await asyncio.create_subprocess_exec(
                         sys.executable, "-c", "raise SystemExit(5)"
                     )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aiointerpreters import Runner, _core
+from helpers.forking import busy
 from helpers.gate import Gate, Trace
 from helpers.limits import SLOWNESS, SOON
 from helpers.programs import Program
@@ -160,6 +161,7 @@ def test_a_runner_may_be_stopped_with_armed_limits(silent: Callable[[], None]) -
     asyncio.run(main())
 
 
+@busy
 def test_a_process_may_fork_with_armed_limits(program: Program) -> None:
     ended = program("""
         import asyncio, os, sys, warnings

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from helpers.limits import CHECKED
+from helpers.forking import busy
 from helpers.programs import Ended, Program
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 PREAMBLE = """\
 import asyncio, gc, os, sys, threading, warnings
 from aiointerpreters import Runner, RunnerError
+from helpers.process import at_rest
 from workfns import values, waiting
 
 announced, announce = os.pipe()
@@ -42,11 +43,6 @@ async def use_own_runner():
 
 #: CPython warns of every fork in a program with threads.
 FLAGS = ("-W", "ignore::DeprecationWarning")
-
-
-busy = pytest.mark.skipif(
-    CHECKED, reason="AddressSanitizer's lock for memory may be held for ever in the child"
-)
 
 
 def run(program: Program, source: str) -> Ended:
@@ -79,6 +75,7 @@ class TestTheChild:
 
             runner = Runner(workers=2).start()
             assert asyncio.run(runner.run(values.square, 3)) == 9
+            assert at_rest(runner)
             if not (child := os.fork()):
                 asyncio.run(in_child(runner))
                 os._exit(7)
@@ -95,6 +92,7 @@ class TestTheChild:
             """
             runner = Runner(workers=2).start()
             assert asyncio.run(runner.run(values.square, 3)) == 9
+            assert at_rest(runner)
             if not (child := os.fork()):
                 warnings.simplefilter("error")
                 del runner
@@ -145,6 +143,7 @@ class TestTheChild:
             """
             with Runner(workers=2) as runner:
                 assert asyncio.run(runner.run(values.square, 3)) == 9
+                assert at_rest(runner)
                 if not (child := os.fork()):
                     asyncio.run(use_own_runner())
                     with Runner(workers=1) as own:
@@ -169,6 +168,7 @@ class TestTheChild:
             """
             with Runner(workers=2) as runner:
                 assert asyncio.run(runner.run(values.square, 3)) == 9
+                assert at_rest(runner)
                 if not (child := os.fork()):
                     own = Runner(workers=1).start()
                     assert asyncio.run(own.run(values.square, 3)) == 9
@@ -218,6 +218,7 @@ class TestTheFork:
             statuses = []
             with Runner(workers=2) as runner:
                 assert asyncio.run(runner.run(values.square, 3)) == 9
+                assert at_rest(runner)
                 thread = threading.Thread(target=fork)
                 thread.start()
                 thread.join()

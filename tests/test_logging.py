@@ -163,7 +163,13 @@ class TestRecords:
         assert "--- Logging error ---" in capfd.readouterr().err
 
     def test_an_initializers_records_come_too(self, handler: Collector) -> None:
-        Runner(workers=1, initializer=logs.log, initargs=("app", 30, "begun")).start().close()
+        async def main() -> None:
+            async with Runner(
+                workers=1, initializer=logs.log, initargs=("app", 30, "begun")
+            ) as runner:
+                await runner.run(values.square, 3)
+
+        asyncio.run(main())
         assert handler.messages() == ["begun"]
 
     def test_what_a_worker_says_at_its_exit_comes_too(self, handler: Collector) -> None:

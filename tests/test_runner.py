@@ -877,6 +877,7 @@ def test_a_forked_child_says_that_the_runner_is_not_its_own(program: Program) ->
         """
         import asyncio, os, sys
         from aiointerpreters import Runner, RunnerError
+        from helpers.process import at_rest
 
         async def in_child(runner):
             try:
@@ -900,6 +901,7 @@ def test_a_forked_child_says_that_the_runner_is_not_its_own(program: Program) ->
 
         runner = Runner(workers=2).start()
         assert asyncio.run(runner.run(abs, -1)) == 1
+        assert at_rest(runner)
         child = os.fork()
         if not child:
             asyncio.run(in_child(runner))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aiointerpreters import Runner, RunnerError
+from helpers.forking import busy
 from helpers.gate import Gate
 from helpers.limits import SLOWNESS
 from helpers.process import until
@@ -229,6 +230,18 @@ class TestElastic:
 
         asyncio.run(main())
 
+    def test_awaits_in_sequence_need_no_second_worker(self, silent: Callable[[], None]) -> None:
+        async def main() -> None:
+            silent()
+            for _ in range(5):
+                async with Runner(workers=4, min_workers=0, idle_timeout=NEVER) as runner:
+                    for n in range(300):
+                        assert await runner.run(values.square, n) == n * n
+                    assert runner.stats().started == 1
+
+        asyncio.run(main())
+
+    @busy
     def test_a_forked_child_can_use_a_runner_of_its_own(self, program: Program) -> None:
         ended = program("""
             import asyncio, os, sys, warnings

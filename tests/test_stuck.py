@@ -1,17 +1,19 @@
 """Work that can't be interrupted: its caller goes on at once, its worker is replaced."""
 
 import asyncio
+import os
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from aiointerpreters import Runner
+from aiointerpreters import Runner, RunnerError, WorkerStuck
 from helpers.gate import Gate, Trace
 from helpers.limits import SOON
-from helpers.process import LINUX, until
+from helpers.process import LINUX, eventually, until
 from helpers.programs import Program
-from workfns import control, coroutines, importing, values, waiting
+from workfns import control, coroutines, importing, streams, values, waiting
 
 #: Seconds. Long enough for a clean end where one is expected on the way.
 GRACE = 0.05
@@ -205,6 +207,57 @@ class TestStuck:
         asyncio.run(main())
 
 
+class TestLogging:
+    @pytest.mark.parametrize(
+        ("function", "name"),
+        [
+            (control.lock_until, r"workfns\.control\.lock_until"),
+            (coroutines.stay_in_c, r"workfns\.coroutines\.stay_in_c"),
+        ],
+    )
+    def test_a_record_tells_of_a_worker_that_is_stuck(
+        self,
+        function: Any,
+        name: str,
+        gate: Gate,
+        trace: Trace,
+        caplog: pytest.LogCaptureFixture,
+        silent: Callable[[], None],
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE, name="parser") as runner, gate:
+                marks = [] if function is coroutines.stay_in_c else [trace.fd]
+                call = runner.submit(function, *gate.fds, *marks)
+                await get_stuck(runner, gate, call)
+                await runner.run(values.square, 3)
+            (record,) = (record for record in caplog.records if record.name == "aiointerpreters")
+            assert record.levelname == "WARNING"
+            assert re.fullmatch(
+                name + r" has not ended 0\.\d+ seconds after it was told to stop: the worker "
+                r"parser-0 is stuck, and another one has taken its place",
+                record.getMessage(),
+            )
+
+        asyncio.run(main())
+
+    def test_of_a_generator_too(
+        self, gate: Gate, trace: Trace, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def main() -> None:
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                consumer = asyncio.create_task(
+                    anext(runner.stream(control.read_until, *gate.fds, trace.fd))
+                )
+                await gate.reached()
+                consumer.cancel()
+                assert await until(lambda: runner.stats().stuck == 1)
+                await runner.run(values.square, 3)
+
+        asyncio.run(main())
+        assert "the generator of a stream has not ended" in caplog.text
+
+
 class TestImports:
     @pytest.mark.parametrize("function", [importing.square, importing.square_soon])
     def test_what_prepares_a_call_is_not_broken_off(
@@ -264,6 +317,134 @@ class TestStuckLoops:
                 assert runner.stats().stuck == 1
 
         asyncio.run(main())
+
+    def test_calls_that_its_loop_has_taken_but_not_come_to_go_on(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                call = runner.submit(coroutines.stay_in_c, *gate.fds)
+                # The loop's thread takes them all when it has started, and begins with the first.
+                taken = [runner.submit(coroutines.echo, n) for n in range(10)]
+                dropped = runner.submit(coroutines.echo, None)
+                await gate.reached()
+                dropped.cancel()
+                call.cancel()
+                assert await asyncio.gather(*taken) == list(range(10))
+                await runner.drain()
+                assert runner.stats().stuck == 1
+                gate.open()
+                assert await until(lambda: runner.stats().stuck == 0)
+
+        asyncio.run(main())
+
+    def test_those_that_it_has_begun_fail_at_once_and_are_cancelled_when_it_comes_back(
+        self, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            stuck, meeting = gate, Gate()
+            async with Runner(workers=1, grace_period=GRACE) as runner, stuck, meeting:
+                begun = [
+                    runner.submit(coroutines.mark_cancellation, *meeting.fds, trace.fd)
+                    for _ in range(4)
+                ]
+                await meeting.reached(4)
+                call = runner.submit(coroutines.stay_in_c, *stuck.fds)
+                await stuck.reached()
+                call.cancel()
+                begun.pop().cancel()
+                for one in begun:
+                    with pytest.raises(WorkerStuck, match=r"aio-worker-0 is stuck in another"):
+                        await one
+                async with asyncio.timeout(SOON):
+                    await runner.drain()
+                assert (runner.stats().pending, runner.stats().stuck) == (0, 1)
+                assert trace.marks() == b""
+                assert await runner.run(coroutines.echo, 1) == 1
+                stuck.open()
+                assert await until(lambda: runner.stats().stuck == 0)
+                assert sorted(trace.marks()) == sorted(4 * b"cf")
+                await runner.drain()
+                assert runner.stats().pending == 0
+            meeting.close()
+
+        asyncio.run(main())
+
+    def test_closing_the_runner_does_not_wait_for_them(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            meeting = Gate()
+            with gate, meeting:
+                async with Runner(workers=1, grace_period=GRACE) as runner:
+                    begun = runner.submit(coroutines.wait_at, *meeting.fds)
+                    await meeting.reached()
+                    call = runner.submit(coroutines.stay_in_c, *gate.fds)
+                    await gate.reached()
+                    call.cancel()
+                assert isinstance(begun.exception(), WorkerStuck)
+            assert await until(lambda: runner.stats().stuck == 0)
+            meeting.close()
+
+        asyncio.run(main())
+
+    def test_a_stream_from_there_fails_after_what_it_has_sent(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            async with Runner(workers=1, grace_period=GRACE) as runner, gate:
+                stream = runner.options(buffer=1).stream(streams.asynchronous, 1_000)
+                assert await anext(stream) == 0
+                call = runner.submit(coroutines.stay_in_c, *gate.fds)
+                await gate.reached()
+                call.cancel()
+                with pytest.raises(WorkerStuck):
+                    async for _ in stream:
+                        pass
+                gate.open()
+                assert await until(lambda: runner.stats().stuck == 0)
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("pause", [0.0, 0.002, 0.005, 0.01])
+    def test_one_that_ends_at_that_moment_ends_once(
+        self, pause: float, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            outcomes: list[object] = []
+            async with Runner(workers=1, grace_period=0.005) as runner:
+                for _ in range(10):
+                    stuck, meeting = Gate(), Gate()
+                    with stuck, meeting:
+                        begun = [
+                            runner.submit(coroutines.wait_at, *meeting.fds, n) for n in range(5)
+                        ]
+                        for one in begun:
+                            one.add_done_callback(lambda one: outcomes.append(one.exception()))
+                        await meeting.reached(5)
+                        call = runner.submit(coroutines.stay_in_c, *stuck.fds)
+                        await stuck.reached()
+                        meeting.open()
+                        call.cancel()
+                        await asyncio.sleep(pause)
+                        stuck.open()
+                        await asyncio.wait(begun)
+                    stuck.close()
+                    meeting.close()
+                await runner.drain()
+                assert runner.stats().pending == 0
+            assert len(outcomes) == 50
+            assert {type(outcome) for outcome in outcomes} <= {type(None), WorkerStuck}
+
+        asyncio.run(main())
+
+    def test_the_error_is_a_runners(self) -> None:
+        assert issubclass(WorkerStuck, RunnerError)
 
     @pytest.mark.parametrize("pauses", [0, 2 * round(GRACE / 0.01)])
     def test_a_clean_up_that_never_ends_is_interrupted_in_turn(
@@ -359,6 +540,112 @@ class TestEnding:
                         await gate.reached()
                         raise LookupError
                 assert queued.cancelled()
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    def test_nor_if_the_runner_is_closed_and_nothing_waits_for_it(
+        self, asynchronous: bool, gate: Gate
+    ) -> None:
+        runner = Runner(
+            workers=2, initializer=control.hold_up_the_set_up, initargs=gate.fds, grace_period=GRACE
+        )
+
+        async def main() -> None:
+            async with runner:
+                await gate.reached(2)
+            assert runner.stats().stuck == 2
+
+        with gate:
+            if asynchronous:
+                asyncio.run(main())
+            else:
+                with runner.start():
+                    asyncio.run(gate.reached(2))
+                runner.close()
+                assert runner.stats().stuck == 2
+        assert eventually(lambda: runner.stats().stuck == 0)
+
+    def test_a_set_up_that_is_in_vain_is_interrupted(self, gate: Gate, trace: Trace) -> None:
+        async def main() -> None:
+            async with Runner(
+                workers=2,
+                initializer=control.go_on,
+                initargs=("spin_in_a_loop", gate.fds[0], trace.fd),
+                grace_period=PATIENT,
+            ) as runner:
+                await gate.reached(2)
+            assert sorted(trace.marks()) == sorted(2 * b"imf")
+            with pytest.raises(RunnerError, match="closed"):
+                runner.submit(values.square, 3)
+
+        asyncio.run(main())
+
+    def test_accepted_calls_wait_for_the_set_up_of_a_closed_runner(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            runner = Runner(workers=1, initializer=control.hold_up_the_set_up, initargs=gate.fds)
+            with runner.start():
+                call = runner.submit(values.square, 3)
+                coroutine = runner.submit(coroutines.echo, 4)
+                await gate.reached()
+            gate.open()
+            assert (await call, await coroutine) == (9, 4)
+            await runner.aclose()
+
+        asyncio.run(main())
+
+    def test_until_the_last_of_them_is_cancelled(
+        self, gate: Gate, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            runner = Runner(
+                workers=1,
+                initializer=control.hold_up_the_set_up,
+                initargs=gate.fds,
+                grace_period=GRACE,
+            )
+            with gate, runner.start():
+                calls = [runner.submit(values.square, 3), runner.submit(coroutines.echo, 4)]
+                await gate.reached()
+                runner.close()
+                for call in calls:
+                    call.cancel()
+                await runner.aclose()
+                assert runner.stats().stuck == 1
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("function", [waiting.wait_at, control.read_until])
+    def test_or_another_worker_has_done_the_last_of_them_or_is_stuck_in_it(
+        self, function: Any, gate: Gate, trace: Trace, silent: Callable[[], None]
+    ) -> None:
+        async def main() -> None:
+            silent()
+            held, calls = gate, Gate()
+            passes, give_pass = os.pipe()
+            with held, calls:
+                os.write(give_pass, b".")
+                async with Runner(
+                    workers=2,
+                    initializer=control.hold_up_all_but_one,
+                    initargs=(passes, *held.fds),
+                    grace_period=GRACE,
+                ) as runner:
+                    call = runner.submit(function, *calls.fds, trace.fd)
+                    await calls.reached()
+                    await held.reached()
+                    if function is control.read_until:
+                        call.cancel()
+                    else:
+                        calls.open()
+                assert runner.stats().stuck == (2 if function is control.read_until else 1)
+            calls.close()
+            os.close(passes)
+            os.close(give_pass)
 
         asyncio.run(main())
 

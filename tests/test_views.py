@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 from aiointerpreters import NotShareableError, Runner
+from helpers.forking import busy
 from helpers.gate import Gate, Signals
 from helpers.limits import SOON
 from helpers.process import LINUX, eventually, native_threads, until
@@ -888,6 +889,7 @@ def read_late():
 
 {before}
 from aiointerpreters import Runner
+from helpers.process import at_rest
 from workfns import values, views
 
 {body}
@@ -1021,12 +1023,16 @@ class TestEndOfTheProgram:
         program(self.write(body, end=end.strip())).assert_ended()
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-    @pytest.mark.parametrize("body", BODIES)
+    @pytest.mark.parametrize(
+        "body", [pytest.param(body, marks=busy if body == "on its way" else ()) for body in BODIES]
+    )
     @pytest.mark.parametrize("end", ["sys.exit(5)", "os._exit(5)"])
     def test_a_forked_child_may_read_and_drop_a_view(
         self, body: str, end: str, program: Program
     ) -> None:
+        rest = "assert at_rest(runner)" if body == "open" else "pass"
         fork = f"""
+    {rest}
     child = os.fork()
     if not child:
         assert bytes(view) == b"abc"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         RemoteTraceback,
         RunnerError,
         RunnerFull,
+        WorkerStuck,
     )
     from .queues import Queue, QueueEmpty, QueueFull, QueueShutDown
     from .runner import Runner, get_module_info
@@ -51,6 +52,7 @@ __all__ = (
     "Shareable",
     "Shared",
     "Worker",
+    "WorkerStuck",
     "current_worker",
     "get_module_info",
     "worker",
@@ -75,6 +77,7 @@ _MODULES = {
     "Shareable": "types",
     "Shared": "_core",
     "Worker": "workers",
+    "WorkerStuck": "errors",
     "current_worker": "workers",
     "get_module_info": "runner",
     "worker": "workers",

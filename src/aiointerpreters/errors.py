@@ -15,6 +15,7 @@ __all__ = (
     "RemoteTraceback",
     "RunnerError",
     "RunnerFull",
+    "WorkerStuck",
 )
 
 
@@ -45,6 +46,16 @@ class BrokenRunner(RunnerError, BrokenExecutor):  # noqa: N818 - as concurrent.f
     """A worker could not start, or its ``initializer`` or ``preload`` raised.
 
     Pending and later calls fail with it. ``__cause__`` is the exception of the worker.
+    """
+
+
+class WorkerStuck(RunnerError):  # noqa: N818 - as BrokenRunner
+    """A coroutine was given up, because the worker in whose event loop it ran is stuck.
+
+    Another coroutine there was cancelled, and could not be stopped within the runner's
+    ``grace_period``: it is in a long call of C code, or swallows interruptions, and holds up all
+    others in that loop. What this one had done by then is done; should the loop ever go on, it is
+    cancelled there.
     """
 
 

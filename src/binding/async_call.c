@@ -26,9 +26,25 @@ struct AioAsyncCall {
     AioTask *task;               /* owned; NULL likewise */
     PyObject *coroutine;         /* the user's; NULL before the first step */
     AioListNode link;            /* in the loop's list, guarded by the GIL as all of it */
+    bool is_claimed;             /* until then the task may be taken back */
     bool is_running;             /* in a step */
     bool is_cancelled;           /* what cancels it has been raised, or asyncio is to do so */
 };
+
+/* To be asked before anything is done with the task; false if the call has ended. That it also has
+ * where the task was taken back, to be run elsewhere, because the loop was held up. */
+static bool
+claim(AioAsyncCall *call)
+{
+    if (call->loop != NULL && !call->is_claimed) {
+        call->is_claimed = true;
+        if (!aio_coroutines_claim(call->loop, &call->task)) {
+            aio_list_unlink(&call->link);
+            call->loop = NULL;
+        }
+    }
+    return call->loop != NULL;
+}
 
 /* ---- a step -------------------------------------------------------------- */
 
@@ -96,7 +112,7 @@ aio_async_call_note_arrival(AioLoop *loop)
 
 /* ---- a call's end -------------------------------------------------------- */
 
-/* Post the task; the call is nobody's but Python's any more. */
+/* Post the task, which has been claimed; the call is nobody's but Python's any more. */
 static void
 complete(AioAsyncCall *call, AioTaskStatus status)
 {
@@ -241,8 +257,17 @@ step(AioAsyncCall *call, PyObject *value, PyObject *const *thrown, Py_ssize_t co
     AioTaskStatus status = AIO_TASK_CANCELLED;
 
     *result = NULL;
+    if (call->loop != NULL && !claim(call)) {
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
     if (check_suspended(call) < 0) {
         return PYGEN_ERROR;
+    }
+    if (call->coroutine == NULL && is_abandoned(call)) {
+        complete(call, AIO_TASK_CANCELLED); /* it need not even begin */
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
     }
     begin_step(call);
     if (call->coroutine == NULL && value == NULL) {
@@ -281,6 +306,7 @@ aio_async_call_new(PyTypeObject *type, AioLoop *loop, AioTask *task)
         call->loop = loop;
         call->task = task;
         aio_list_append(&loop->running, &call->link);
+        aio_coroutines_offer(&call->task);
     }
     return (PyObject *)call;
 }
@@ -292,8 +318,10 @@ aio_async_call_drop_all(AioLoop *loop)
     while ((link = aio_list_pop_first(&loop->running)) != NULL) {
         AioAsyncCall *call = aio_container_of(link, AioAsyncCall, link);
         Py_INCREF(call);
-        complete(call, AIO_TASK_CANCELLED);
-        Py_CLEAR(call->coroutine);
+        if (claim(call)) {
+            complete(call, AIO_TASK_CANCELLED);
+            Py_CLEAR(call->coroutine);
+        }
         Py_DECREF(call);
     }
 }
@@ -339,7 +367,7 @@ static PyObject *
 async_call_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AioAsyncCall *call = (AioAsyncCall *)self;
-    if (call->loop != NULL) {
+    if (claim(call)) {
         if (check_suspended(call) < 0) {
             return NULL;
         }
@@ -355,7 +383,7 @@ async_call_must_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AioAsyncCall *call = (AioAsyncCall *)self;
     bool must_cancel = false;
-    if (call->loop != NULL && !call->is_cancelled) {
+    if (claim(call) && !call->is_cancelled) {
         must_cancel =
             is_abandoned(call) ||
             atomic_load_explicit(&call->task->pool->coroutines.stopping, memory_order_relaxed);
@@ -398,7 +426,7 @@ async_call_dealloc(PyObject *self)
     AioAsyncCall *call = (AioAsyncCall *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (call->loop != NULL) {
+    if (claim(call)) {
         complete(call, AIO_TASK_CANCELLED); /* its Task was dropped */
     }
     Py_CLEAR(call->coroutine);

@@ -36,6 +36,7 @@
 #include "future.h"
 #include "pool.h"
 #include "queue.h"
+#include "stuck.h"
 #include "task.h"
 
 /* How long after the submit poll() waits at most: what a sleep and wake-up would cost. */
@@ -51,6 +52,8 @@ typedef struct AioNotice {
     AioMail mail; /* first: a notice is a mail */
     AioPendingWaiter waiter;
     AioListNode postponed;
+    _Atomic bool *asks; /* the pool's; NULL: it can't fail */
+    bool has_failed;    /* what that was when it was posted */
 } AioNotice;
 
 /* ---- channel and mail: any thread, no GIL needed ------------------------- */
@@ -104,6 +107,9 @@ mail_free(AioMail *mail)
     case AIO_MAIL_EXPIRY:
         aio_expiry_free_mail(mail);
         break;
+    case AIO_MAIL_STUCK:
+        aio_stuck_free_mail(mail);
+        break;
     default:
         free((AioNotice *)mail);
         break;
@@ -136,10 +142,19 @@ aio_mail_post(AioMail *mail)
     aio_channel_release(channel);
 }
 
+void
+aio_mail_follow(AioMail *mail, AioMailKind kind, const AioMail *other)
+{
+    mail->kind = kind;
+    mail->channel = channel_acquire(other->channel);
+}
+
 static void
 post_notice(AioPendingWaiter *waiter)
 {
-    aio_mail_post(&aio_container_of(waiter, AioNotice, waiter)->mail);
+    AioNotice *notice = aio_container_of(waiter, AioNotice, waiter);
+    notice->has_failed = notice->asks != NULL && atomic_load(notice->asks);
+    aio_mail_post(&notice->mail);
 }
 
 /* ---- the owner's side: the loop's thread --------------------------------- */
@@ -196,6 +211,8 @@ notice_new(AioBridge *bridge, AioMailKind kind, PyObject *future)
     }
     aio_bridge_adopt(bridge, &notice->mail, kind, future);
     notice->waiter.notify = post_notice;
+    notice->asks = NULL;
+    notice->has_failed = false;
     aio_list_node_init(&notice->postponed);
     return notice;
 }
@@ -209,14 +226,16 @@ notice_take_back(AioNotice *notice)
 }
 
 int
-aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future)
+aio_bridge_notify(AioBridge *bridge, AioPending *pending, _Atomic bool *has_failed,
+                  PyObject *future)
 {
     AioNotice *notice = notice_new(bridge, AIO_MAIL_NOTICE, future);
     if (notice == NULL) {
         return -1;
     }
+    notice->asks = has_failed;
     if (aio_pending_wait(pending, &notice->waiter)) {
-        aio_mail_post(&notice->mail);
+        post_notice(&notice->waiter);
     }
     return 0;
 }
@@ -243,6 +262,20 @@ static int
 settle_notice(AioState *state, PyObject *future)
 {
     return future == NULL ? 0 : aio_future_set_result(state, future, Py_None);
+}
+
+static int
+fail_notice(AioState *state, PyObject *future)
+{
+    if (future == NULL) {
+        return 0;
+    }
+    aio_raise_runner_error(state, "not all workers were replaced: the system has no room for "
+                                  "another thread; those that are left go on working");
+    PyObject *error = PyErr_GetRaisedException();
+    const int ended = aio_future_set_exception(state, future, error);
+    Py_DECREF(error);
+    return ended;
 }
 
 /* The pool has ended: settle what still waits. Tasks have been delivered by now, but for
@@ -303,9 +336,10 @@ static int
 deliver_notice(AioState *state, AioNotice *notice)
 {
     PyObject *future = Py_XNewRef(notice->mail.owner_future);
+    const bool has_failed = notice->has_failed;
     aio_mail_let_go(&notice->mail);
     mail_free(&notice->mail);
-    const int ended = settle_notice(state, future);
+    const int ended = has_failed ? fail_notice(state, future) : settle_notice(state, future);
     Py_XDECREF(future);
     return ended;
 }
@@ -382,6 +416,8 @@ deliver(AioState *state, AioBridge *bridge, AioMail *mail, size_t *copied)
     }
     case AIO_MAIL_EXPIRY:
         return aio_expiry_deliver(state, mail);
+    case AIO_MAIL_STUCK:
+        return aio_stuck_deliver(state, bridge, mail);
     case AIO_MAIL_NOTICE:
         if (bridge->channel == NULL || !aio_copier_is_busy(bridge)) {
             return deliver_notice(state, (AioNotice *)mail);

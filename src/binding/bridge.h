@@ -43,6 +43,7 @@ typedef enum AioMailKind {
     AIO_MAIL_QUEUE,  /* an AioQueueWait */
     AIO_MAIL_NOTICE, /* an AioNotice whose future waits for it */
     AIO_MAIL_EXPIRY, /* an AioExpiry: a call's time is up */
+    AIO_MAIL_STUCK,  /* an AioStuckNotice: of a worker that is stuck */
     AIO_MAIL_ENDED,  /* an AioNotice for the bridge itself: the pool has ended */
 } AioMailKind;
 
@@ -118,6 +119,10 @@ void aio_bridge_expect(AioState *state, AioBridge *bridge);
  * may be NULL. */
 void aio_bridge_adopt(AioBridge *bridge, AioMail *mail, AioMailKind kind, PyObject *future);
 
+/* Let `mail`, which has no future, go where `other` goes, which has not been posted yet. Any
+ * thread. */
+void aio_mail_follow(AioMail *mail, AioMailKind kind, const AioMail *other);
+
 /* A mail that has come, and is still in flight, is to be posted once more. */
 void aio_bridge_expect_again(AioBridge *bridge, AioMail *mail);
 
@@ -137,7 +142,10 @@ void aio_bridge_close(AioBridge *bridge);
 
 /* Let `future` (borrowed) be done once `pending`, one of the pool's, is zero, and all
  * results that this loop was sent before that have been delivered: so it takes the
- * same way, even if the count is zero now. 0, or -1 with an exception set. */
-int aio_bridge_notify(AioBridge *bridge, AioPending *pending, PyObject *future);
+ * same way, even if the count is zero now. Where `has_failed` (NULL, or part of the pool) is true
+ * then, the future fails with a RunnerError: there is no room for a thread. 0, or -1 with an
+ * exception set. */
+int aio_bridge_notify(AioBridge *bridge, AioPending *pending, _Atomic bool *has_failed,
+                      PyObject *future);
 
 #endif

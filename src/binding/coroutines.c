@@ -9,6 +9,12 @@
  * worker is starting. So a loop that has no call, and whose worker is leaving, leaves none
  * behind.
  *
+ * A loop that is held up by a call which can't be stopped keeps the others that it has begun. They
+ * are its thread's, which may come back at any moment: so they are not taken from it, but their
+ * callers' loops are told (stuck.c), and fail them there. That is posted under the lock, while the
+ * task is in the loop's list: so it comes before the task itself, which is posted after it has left
+ * the list; and whichever comes first settles the call.
+ *
  * Threads are started and tasks posted without the lock. What keeps a loop, which is part of
  * its worker, from being freed meanwhile is that `has_thread` or `has_interrupter` was set
  * under the lock before: the worker waits for both.
@@ -17,6 +23,7 @@
 
 #include "interrupt.h"
 #include "pool.h"
+#include "stuck.h"
 #include "worker.h"
 
 int
@@ -41,6 +48,12 @@ static AioCoroutines *
 coroutines_of(AioLoop *loop)
 {
     return &loop->pool->coroutines;
+}
+
+static AioTask *
+task_of_taken_link(AioListNode *link)
+{
+    return aio_container_of(link, AioTask, taken_link);
 }
 
 static AioTask *
@@ -148,18 +161,51 @@ dispatch(AioCoroutines *coroutines, size_t count, AioList *to_start)
     }
 }
 
-/* What the loop has not begun waits again, before all others. */
+/* It is in none of the loop's lists any more: it waits again, before all others. */
+static void
+wait_again(AioLoop *loop, AioTask *task)
+{
+    AioCoroutines *coroutines = coroutines_of(loop);
+    task->loop = NULL;
+    loop->count--;
+    aio_list_prepend(&coroutines->waiting, &task->loop_link);
+    coroutines->waiting_count++;
+}
+
+/* What the loop has not taken waits again. */
 static void
 give_back(AioLoop *loop)
 {
-    AioCoroutines *coroutines = coroutines_of(loop);
     AioListNode *link;
     while ((link = aio_list_pop_last(&loop->inbox)) != NULL) {
-        task_of_link(link)->loop = NULL;
-        loop->count--;
-        aio_list_prepend(&coroutines->waiting, link);
-        coroutines->waiting_count++;
+        wait_again(loop, task_of_link(link));
     }
+}
+
+/* Take back what it has taken, but not come to; and let the callers of the others know that they
+ * wait in vain. Returns how many those are. */
+static int
+give_up(AioLoop *loop)
+{
+    AioListNode *link = loop->taken.head.prev;
+    int count = 0;
+    while (link != &loop->taken.head) {
+        AioTask *task = task_of_taken_link(link);
+        link = link->prev;
+        if (task->reclaim_slot != NULL &&
+            !atomic_load_explicit(&task->abandoned, memory_order_relaxed)) {
+            *task->reclaim_slot = NULL;
+            task->reclaim_slot = NULL;
+            task->is_taken = false;
+            aio_list_unlink(&task->taken_link);
+            wait_again(loop, task);
+        }
+        else if (!task->is_given_up && aio_stuck_tell(task)) {
+            task->is_given_up = true;
+            count++;
+        }
+    }
+    return count;
 }
 
 /* The loop's thread is gone, or could not be started. */
@@ -205,6 +251,7 @@ static void
 free_place(AioLoop *loop, AioTask *task)
 {
     task->loop = NULL;
+    aio_list_unlink(&task->taken_link);
     loop->count--;
     if (loop->count == 0 && loop->is_leaving) {
         wake_thread(loop); /* unless it gets another call now, it is over */
@@ -417,6 +464,7 @@ aio_coroutines_open_loop(AioLoop *loop)
     AioCoroutines *coroutines = coroutines_of(loop);
     pthread_mutex_lock(&coroutines->lock);
     loop->is_set_up = true;
+    loop->is_retiring = false; /* its worker may have come back from being stuck */
     const size_t others = count_starting(coroutines);
     dispatch_and_unlock(coroutines, (coroutines->waiting_count + others) / (others + 1));
 }
@@ -476,14 +524,22 @@ void
 aio_coroutines_rescue(AioLoop *stuck)
 {
     AioCoroutines *coroutines = coroutines_of(stuck);
+    AioPool *pool = stuck->pool;
     AioList to_start;
     AioListNode *link;
+    int given_up = 0;
 
     aio_list_init(&to_start);
     pthread_mutex_lock(&coroutines->lock);
     give_back(stuck);
+    if (aio_loop_is_held_up(stuck) && !aio_pool_is_stopping(pool)) { /* else all are cancelled */
+        given_up = give_up(stuck);
+    }
     dispatch(coroutines, SIZE_MAX, &to_start);
     pthread_mutex_unlock(&coroutines->lock);
+    while (given_up-- > 0) { /* who drains the pool waits for them no longer */
+        aio_pending_done(&pool->unfinished);
+    }
     while ((link = aio_list_pop_first(&to_start)) != NULL) {
         AioLoop *loop = aio_container_of(link, AioLoop, start_link);
         if (aio_loop_start_thread(loop) < 0) {
@@ -530,6 +586,9 @@ aio_coroutines_take(AioLoop *loop, AioLoopNews *news)
         aio_wake_clear(&loop->wake);
     }
     take_all(&loop->inbox, &news->calls);
+    for (AioListNode *link = news->calls.head.next; link != &news->calls.head; link = link->next) {
+        aio_list_append(&loop->taken, &task_of_link(link)->taken_link);
+    }
     news->has_abandoned = loop->has_abandoned;
     loop->has_abandoned = false;
     news->rounds = loop->seen = loop->rounds;
@@ -538,6 +597,29 @@ aio_coroutines_take(AioLoop *loop, AioLoopNews *news)
     }
     news->is_over = loop->has_ended;
     pthread_mutex_unlock(&coroutines->lock);
+}
+
+void
+aio_coroutines_offer(AioTask **slot)
+{
+    AioTask *task = *slot;
+    AioCoroutines *coroutines = &task->pool->coroutines;
+    pthread_mutex_lock(&coroutines->lock);
+    task->reclaim_slot = slot;
+    pthread_mutex_unlock(&coroutines->lock);
+}
+
+bool
+aio_coroutines_claim(AioLoop *loop, AioTask **slot)
+{
+    AioCoroutines *coroutines = coroutines_of(loop);
+    pthread_mutex_lock(&coroutines->lock);
+    AioTask *task = *slot;
+    if (task != NULL) {
+        task->reclaim_slot = NULL;
+    }
+    pthread_mutex_unlock(&coroutines->lock);
+    return task != NULL;
 }
 
 void

@@ -4,6 +4,9 @@
  *                    │                      │                         │
  *                    └── abandon: taken back, freed                   └── abandon: cancelled there
  *
+ * Where a loop is stuck, what it has not begun goes back to the waiting ones, and its other calls
+ * fail; when it comes back it finds that nobody waits for these.
+ *
  * A worker has a loop (loop.h) as it has a thread; the loop's own thread is made when the
  * first call comes to it. A pool has one AioCoroutines, with the calls for which no loop
  * has a place yet. All of it, and which call is in which loop, is under one lock, which is
@@ -82,7 +85,7 @@ void aio_coroutines_add_loop(AioLoop *loop);
 /* The worker is gone, perhaps without ever having been started. */
 void aio_coroutines_forget_loop(AioLoop *loop);
 
-/* The worker has been set up: its loop takes calls. */
+/* The worker has been set up, or serves again: its loop takes calls. */
 void aio_coroutines_open_loop(AioLoop *loop);
 
 /* As the next, if the loop has no call; else false. Once it has none any more, the worker of an
@@ -94,7 +97,9 @@ bool aio_coroutines_retire_idle_loop(AioLoop *loop);
 void aio_coroutines_retire_loop(AioLoop *loop);
 
 /* The worker is stuck, and its loop takes no more calls: those that it has not begun go to
- * others, or wait for one. Completes no task, so that it may be called under the timers' lock. */
+ * others, or wait for one. If the loop is held up, the others are given up: their callers are
+ * told, and nobody waits for them any more. Completes no task, so that it may be called under the
+ * timers' lock. */
 void aio_coroutines_rescue(AioLoop *stuck);
 
 /* The worker has nothing else to do: the loop is to end once its calls have. True if it has
@@ -111,6 +116,13 @@ typedef struct AioLoopNews {
 } AioLoopNews;
 
 void aio_coroutines_take(AioLoop *loop, AioLoopNews *news);
+
+/* The loop's thread has a call for a task that it took. Until it claims the task, which it does
+ * before anything of it is run, the task may be taken back: then `*slot` is NULL. */
+void aio_coroutines_offer(AioTask **slot);
+
+/* False if it was taken back. */
+bool aio_coroutines_claim(AioLoop *loop, AioTask **slot);
 
 /* A call of that loop has ended, and is about to be posted. */
 void aio_coroutines_finish(AioLoop *loop, AioTask *task);

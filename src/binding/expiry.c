@@ -78,11 +78,13 @@ aio_expiry_new(AioState *state, AioBridge *bridge, PyObject *future, int64_t tim
     aio_bridge_adopt(bridge, &expiry->mail, AIO_MAIL_EXPIRY, future);
     if (deadline_ns >= 0) {
         expiry->deadline_at_ns = later(aio_clock_ns(), deadline_ns);
-        if (!aio_monitor_set(&expiry->timer, expiry->deadline_at_ns)) {
-            aio_expiry_release(expiry);
-            aio_raise_runner_error(state, "the system has no room for the thread that keeps time");
-            return NULL;
-        }
+    }
+    /* Armed from the start, if only for ever: so there is a thread to fire it, and stays. */
+    if (!aio_monitor_set(&expiry->timer, expiry->deadline_at_ns)) {
+        aio_expiry_release(expiry);
+        aio_raise_runner_error(state, "the system has no room for the thread that enforces time "
+                                      "limits: end other threads, or call without limits");
+        return NULL;
     }
     return expiry;
 }

@@ -1,6 +1,6 @@
 /* expiry.h: the time limits of one call.
  *
- *     submit ──► armed for the deadline, if it has one ──► moved forward when the work begins
+ *     submit ──► armed for the deadline, or for ever ──► moved forward when the work begins
  *                     │                                           and has a time-out
  *                     ├── time is up: mail to the loop, which fails the future, and lets the
  *                     │   call be taken back or interrupted as if it had been cancelled
@@ -19,7 +19,8 @@
 typedef struct AioExpiry AioExpiry;
 
 /* For a call whose future (borrowed) is adopted by the bridge: limits in nanoseconds,
- * negative for none. The deadline counts from now. NULL with an exception set. */
+ * negative for none. The deadline counts from now. NULL with an exception set: RunnerError if
+ * nobody could enforce them. */
 AioExpiry *aio_expiry_new(AioState *state, AioBridge *bridge, PyObject *future, int64_t timeout_ns,
                           int64_t deadline_ns);
 

@@ -20,6 +20,7 @@
 #include "core/monitor.h"
 #include "core/thread.h"
 #include "pool.h"
+#include "stuck.h"
 #include "workers.h"
 
 static const int64_t FIRST_PAUSE_NS = 100 * 1000 * 1000;
@@ -65,6 +66,9 @@ interrupter_main(void *argument)
     AioPool *pool = aio_pool_acquire(worker->pool);
     long seen = atomic_load(&worker->interruptions);
     while (seen > 0) {
+        if (atomic_exchange(&worker->is_unwatched, false)) {
+            aio_interrupt_watch(worker);
+        }
         enter_and_send(worker);
         /* What was asked for since then may concern another task. */
         seen = atomic_fetch_sub(&worker->interruptions, seen) - seen;
@@ -167,10 +171,17 @@ aio_interrupt(AioWorker *worker)
     start_interrupter(worker);
 }
 
+void
+aio_interrupt_from_timer(AioWorker *worker)
+{
+    atomic_store(&worker->is_unwatched, true);
+    start_interrupter(worker);
+}
+
 /* Whether a plain call, or the set-up, has used up its grace. If so it is to be interrupted
- * once more. `*again`: when to look next; negative: not. */
+ * once more. `*again`: when to look next; negative: not. `*notice`: as aio_loop_is_stuck(). */
 static bool
-is_task_stuck(AioWorker *worker, int64_t now, int64_t *again)
+is_task_stuck(AioWorker *worker, int64_t now, int64_t *again, AioStuckNotice **notice)
 {
     AioPool *pool = worker->pool;
     AioTask *task;
@@ -183,7 +194,7 @@ is_task_stuck(AioWorker *worker, int64_t now, int64_t *again)
         const bool is_abandoned =
             task != NULL && atomic_load_explicit(&task->abandoned, memory_order_acquire);
         const int64_t told_at =
-            is_abandoned ? task->abandoned_at_ns : aio_pool_stopping_at_ns(pool);
+            is_abandoned ? task->abandoned_at_ns : aio_worker_told_to_end_at_ns(worker);
         is_stuck = now >= told_at + pool->grace_ns;
         *again =
             is_stuck ? now + aio_interrupt_next_pause(&worker->pause_ns) : told_at + pool->grace_ns;
@@ -191,6 +202,7 @@ is_task_stuck(AioWorker *worker, int64_t now, int64_t *again)
         gives_up = is_stuck && is_abandoned && !task->is_given_up;
         if (gives_up) {
             task->is_given_up = true;
+            *notice = aio_stuck_notice_new(task, now - told_at);
         }
     }
     pthread_mutex_unlock(&worker->running_lock);
@@ -216,11 +228,12 @@ aio_interrupt_grace_is_over(AioTimer *grace)
     AioWorker *worker = aio_container_of(grace, AioWorker, grace);
     const int64_t now = aio_clock_ns();
     int64_t task_again, loop_again;
-    const bool is_stuck = is_task_stuck(worker, now, &task_again);
-    const bool is_loop_stuck = aio_loop_is_stuck(&worker->loop, now, &loop_again);
+    AioStuckNotice *notices[2] = {NULL, NULL};
+    const bool is_stuck = is_task_stuck(worker, now, &task_again, &notices[0]);
+    const bool is_loop_stuck = aio_loop_is_stuck(&worker->loop, now, &loop_again, &notices[1]);
 
     if (is_stuck || is_loop_stuck) {
-        aio_workers_replace_stuck(worker);
+        aio_workers_replace_stuck(worker, notices);
     }
     if (is_stuck) {
         start_interrupter(worker);

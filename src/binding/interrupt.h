@@ -15,6 +15,9 @@
  * Returns at once. Any thread, no lock of the pool's held. */
 void aio_interrupt(AioWorker *worker);
 
+/* As aio_interrupt(), under the timers' lock. */
+void aio_interrupt_from_timer(AioWorker *worker);
+
 /* Only watch over the end of what is told to stop by other means. */
 void aio_interrupt_watch(AioWorker *worker);
 

@@ -19,7 +19,8 @@
  * _coroutines.py.
  *
  * A step that goes on for the grace period, or beyond it, though its call was cancelled, makes
- * its worker stuck, as a plain call does.
+ * its worker stuck, as a plain call does. Then the other calls that the loop has begun are given
+ * up (coroutines.c): for all that anybody knows they will never go on.
  */
 #include "loop.h"
 
@@ -31,6 +32,7 @@
 #include "failure.h"
 #include "interrupt.h"
 #include "pool.h"
+#include "stuck.h"
 
 /* What is not a step of a call is interrupted only if its loop has not been able to look
  * for as many rounds of the pool's being stopped: it may be asyncio that we hit. */
@@ -44,6 +46,7 @@ aio_loop_init(AioLoop *loop, AioPool *pool, AioConsumer *consumer)
     aio_list_node_init(&loop->start_link);
     aio_list_node_init(&loop->interrupt_link);
     aio_list_init(&loop->inbox);
+    aio_list_init(&loop->taken);
     aio_list_init(&loop->running);
     if (pthread_mutex_init(&loop->step_lock, NULL) != 0) {
         return -1;
@@ -394,7 +397,7 @@ interrupt(AioLoop *loop)
 }
 
 bool
-aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again)
+aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again, AioStuckNotice **notice)
 {
     AioPool *pool = loop->pool;
     int64_t told_at = aio_pool_stopping_at_ns(pool);
@@ -410,6 +413,7 @@ aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again)
         gives_up = now >= told_at + pool->grace_ns && !task->is_given_up;
         if (gives_up) {
             task->is_given_up = true;
+            *notice = aio_stuck_notice_new(task, now - told_at);
         }
     }
     pthread_mutex_unlock(&loop->step_lock);
@@ -426,6 +430,16 @@ aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again)
     }
     *again = now + aio_interrupt_next_pause(&loop->pause_ns);
     return true;
+}
+
+bool
+aio_loop_is_held_up(AioLoop *loop)
+{
+    pthread_mutex_lock(&loop->step_lock);
+    const bool is_held_up = loop->current != NULL &&
+                            atomic_load_explicit(&loop->current->abandoned, memory_order_relaxed);
+    pthread_mutex_unlock(&loop->step_lock);
+    return is_held_up;
 }
 
 void

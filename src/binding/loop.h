@@ -24,6 +24,7 @@
 
 struct AioAsyncCall;
 struct AioPool;
+struct AioStuckNotice;
 struct AioTask;
 
 typedef struct AioLoop {
@@ -45,6 +46,7 @@ typedef struct AioLoop {
     bool has_ended;             /* no call will come any more */
     int count;                  /* the calls that it has, begun or not */
     AioList inbox;              /* AioTask.loop_link: not begun */
+    AioList taken;              /* AioTask.taken_link: the others */
     bool has_abandoned;
     unsigned rounds; /* of being stopped: asked for, and seen by its thread */
     unsigned seen;
@@ -100,8 +102,12 @@ int aio_loop_start_thread(AioLoop *loop);
 void aio_loop_start_interrupter(AioLoop *loop);
 
 /* For AioWorker.grace, in the monitor's thread: whether the loop has used up the grace of a
- * call that was told to stop, or is to end. `*again`: when to look next; negative: not. */
-bool aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again);
+ * call that was told to stop, or is to end. `*again`: when to look next; negative: not.
+ * `*notice`: if that is found of a call for the first time, what its caller's loop is to hear. */
+bool aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again, struct AioStuckNotice **notice);
+
+/* Whether it is held up, at this moment, by a step of a call that was told to stop. */
+bool aio_loop_is_held_up(AioLoop *loop);
 
 /* If so: interrupt it once more. */
 void aio_loop_insist(AioLoop *loop);

@@ -38,6 +38,8 @@ static const struct {
     [AIO_HELPER_PACK_FAILURE] = {"aiointerpreters._failures", "pack"},
     [AIO_HELPER_REBUILD] = {"aiointerpreters._failures", "rebuild"},
     [AIO_HELPER_BROKEN] = {"aiointerpreters._failures", "rebuild_broken"},
+    [AIO_HELPER_STUCK_ERROR] = {"aiointerpreters._stuck", "error"},
+    [AIO_HELPER_LOG_STUCK] = {"aiointerpreters._stuck", "log"},
     [AIO_HELPER_SET_UP_WORKER] = {"aiointerpreters._worker", "set_up"},
     [AIO_HELPER_RELEASE_ALL] = {"aiointerpreters._worker", "release_all"},
     [AIO_HELPER_CALL_IN_CONTEXT] = {"aiointerpreters._context", "call"},

@@ -172,6 +172,7 @@ aio_pool_close(AioPool *pool, bool cancel_pending, bool interrupt_running)
     if (interrupt_running) {
         stop(pool);
     }
+    aio_workers_hurry(pool);
     aio_pending_done(&pool->threads);
 }
 

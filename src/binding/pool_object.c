@@ -586,9 +586,9 @@ pool_join(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 /* A future of the running loop that is done once `pending` is zero and this loop's
- * results up to then are delivered. */
+ * results up to then are delivered; it may have failed, as aio_bridge_notify() says. */
 static PyObject *
-future_for(PoolObject *object, AioPending *pending)
+future_for(PoolObject *object, AioPending *pending, _Atomic bool *has_failed)
 {
     AioState *state = state_of(object);
     PyObject *type = aio_helper(state, AIO_HELPER_FUTURE);
@@ -608,7 +608,7 @@ future_for(PoolObject *object, AioPending *pending)
         goto done;
     }
     if (bridge != NULL && bridge->channel != NULL) {
-        failed = aio_bridge_notify(bridge, pending, future) < 0;
+        failed = aio_bridge_notify(bridge, pending, has_failed, future) < 0;
     }
     else { /* the pool has ended, and this loop has been told */
         result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
@@ -630,7 +630,7 @@ pool_when_idle(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (check_process(object) < 0) {
         return NULL;
     }
-    return future_for(object, &object->pool->unfinished);
+    return future_for(object, &object->pool->unfinished, NULL);
 }
 
 static PyObject *
@@ -644,13 +644,14 @@ pool_recycle(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     Py_DECREF(bridge); /* there is a loop to tell */
     aio_workers_recycle(object->pool);
-    return future_for(object, &object->pool->recycling);
+    return future_for(object, &object->pool->recycling,
+                      &object->pool->workers.recycling_has_failed);
 }
 
 static PyObject *
 pool_when_ended(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return future_for((PoolObject *)self, &((PoolObject *)self)->pool->threads);
+    return future_for((PoolObject *)self, &((PoolObject *)self)->pool->threads, NULL);
 }
 
 /* ---- the type ---- */

@@ -26,6 +26,8 @@ typedef enum AioHelper {
     AIO_HELPER_PACK_FAILURE,    /* an exception -> plain values */
     AIO_HELPER_REBUILD,         /* the way back */
     AIO_HELPER_BROKEN,          /* the failure of a worker's start -> BrokenRunner */
+    AIO_HELPER_STUCK_ERROR,     /* what a coroutine fails with whose worker is stuck */
+    AIO_HELPER_LOG_STUCK,       /* says of a call that it has made its worker stuck */
     AIO_HELPER_SET_UP_WORKER,   /* what a new worker runs first */
     AIO_HELPER_RELEASE_ALL,     /* and one that ends, if it has to linger */
     AIO_HELPER_LEFT_THREADS,    /* what it knows of threads that are left running */

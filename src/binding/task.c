@@ -26,6 +26,8 @@ aio_task_new(AioPool *pool, const AioFunction *function, bool is_coroutine)
     aio_list_node_init(&task->loop_link);
     task->is_taken = false;
     task->loop = NULL;
+    aio_list_node_init(&task->taken_link);
+    task->reclaim_slot = NULL;
     task->is_coroutine = is_coroutine;
     task->pool = aio_pool_acquire(pool);
     task->function = function;
@@ -88,6 +90,10 @@ decode_outcome(AioState *state, AioTask *task, bool *is_exception)
         break;
     case AIO_TASK_BROKEN:
         value = aio_failure_decode(state, &task->pool->failure, AIO_HELPER_BROKEN);
+        break;
+    case AIO_TASK_NO_ROOM:
+        aio_raise_runner_error(state, "the runner has no worker, and the system has no room for "
+                                      "another thread");
         break;
     case AIO_TASK_CANCELLED:
         return NULL;
@@ -159,6 +165,9 @@ aio_task_abandon(AioTask *task)
         aio_pool_acquire(pool);
         aio_task_free(task);
         aio_pending_done(&pool->unfinished);
+        if (atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
+            aio_workers_hurry(pool); /* it may have been the last thing to do */
+        }
         aio_pool_release(pool);
         return;
     }

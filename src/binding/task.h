@@ -35,6 +35,7 @@ typedef enum AioTaskStatus {
     AIO_TASK_RAISED,    /* `message` is a failure */
     AIO_TASK_CANCELLED, /* stopped or never run */
     AIO_TASK_BROKEN,    /* never run: the pool's failure is the task's */
+    AIO_TASK_NO_ROOM,   /* never run: no worker is left, and none can be started */
 } AioTaskStatus;
 
 typedef struct AioTask {
@@ -46,6 +47,10 @@ typedef struct AioTask {
     AioListNode loop_link;
     bool is_taken;
     struct AioLoop *loop;
+    /* Likewise: its place among those that the loop has taken, and where the loop's call has its
+     * pointer to the task, as long as the task may be taken back from there (then that is NULL). */
+    AioListNode taken_link;
+    struct AioTask **reclaim_slot;
     bool is_coroutine;           /* constant */
     struct AioPool *pool;        /* a reference, owned by the task */
     const AioFunction *function; /* the pool's; NULL: the message carries a pickled callable */
@@ -57,8 +62,9 @@ typedef struct AioTask {
      * for the worker did; or else that search finds it. */
     _Atomic bool abandoned;
     int64_t abandoned_at_ns; /* by aio_clock_ns() */
-    /* A stuck worker runs it: it is not counted in the pool's `unfinished` any more. Written and
-     * read under the worker's `running_lock`, or the loop's `step_lock`. */
+    /* A stuck worker runs it: it is not counted in the pool's `unfinished` any more. Written by
+     * the timers' thread, under a lock which whoever completes it takes before: the worker's
+     * `running_lock`, the loop's `step_lock`, or AioCoroutines.lock. */
     bool is_given_up;
     struct AioExpiry *expiry; /* its time limits, owned; or NULL */
     AioMessage message;       /* the call; then, written by the worker, its outcome */

@@ -2,6 +2,7 @@
  *
  *     thread starts
  *       │  new interpreter, sys.path, our module, set-up     ── fails ──► pool breaks
+ *       │                                        (or is left off, where it is in vain)
  *       ▼
  *     ┌─► wait for a task (GIL released) ── closed and empty ──┐
  *     │     │                                                  │
@@ -76,6 +77,7 @@ aio_worker_new(AioPool *pool, int index)
     worker->pool = aio_pool_acquire(pool);
     worker->index = index;
     worker->tasks_left = pool->tasks_per_worker;
+    worker->is_setting_up = true;
     return worker;
 }
 
@@ -86,7 +88,34 @@ aio_worker_wants_interruption(AioWorker *worker)
 {
     AioTask *task = worker->current;
     return (task != NULL && atomic_load_explicit(&task->abandoned, memory_order_relaxed)) ||
-           aio_pool_is_stopping(worker->pool);
+           aio_worker_told_to_end_at_ns(worker) != 0;
+}
+
+int64_t
+aio_worker_told_to_end_at_ns(AioWorker *worker)
+{
+    return worker->is_setting_up && worker->unneeded_at_ns != 0
+               ? worker->unneeded_at_ns
+               : aio_pool_stopping_at_ns(worker->pool);
+}
+
+void
+aio_worker_leave_off_set_up(AioWorker *worker)
+{
+    pthread_mutex_lock(&worker->running_lock);
+    worker->unneeded_at_ns = aio_clock_ns();
+    pthread_mutex_unlock(&worker->running_lock);
+}
+
+/* Its set-up has ended, in whichever way; true if that was in vain. */
+static bool
+end_set_up(AioWorker *worker)
+{
+    pthread_mutex_lock(&worker->running_lock);
+    worker->is_setting_up = false;
+    const bool is_unneeded = worker->unneeded_at_ns != 0;
+    pthread_mutex_unlock(&worker->running_lock);
+    return is_unneeded;
 }
 
 bool
@@ -277,6 +306,9 @@ run_task(AioWorker *worker, AioTask *task)
         status = call(worker, task);
     }
     end_interruptible(worker);
+    if (worker->pool->workers.is_elastic) { /* no other need be started for the caller's next */
+        aio_taskqueue_expect(&worker->pool->queue, &worker->consumer);
+    }
     const unsigned long count = atomic_load_explicit(&worker->task_count, memory_order_relaxed);
     atomic_store_explicit(&worker->task_count, count + 1, memory_order_relaxed);
     aio_task_complete(task, status);
@@ -320,11 +352,16 @@ run_tasks(AioWorker *worker)
                     return;
                 case AIO_IDLE_STAYS:
                     patience_ns = AIO_NEVER;
-                    continue;
+                    break;
                 case AIO_IDLE_WANTED:
+                    break;
+                }
+                continue;
+            case AIO_POP_DISMISSED:
+                if (aio_workers_stay(worker)) {
                     continue;
                 }
-            case AIO_POP_DISMISSED:
+                return;
             case AIO_POP_CLOSED:
                 return;
             }
@@ -528,10 +565,15 @@ live(AioWorker *worker, PyThreadState *tstate)
     publish_interpreter(worker, PyThreadState_GetInterpreter(tstate));
     PyEval_RestoreThread(tstate);
 
-    if (set_up(worker) == 0) {
+    const bool is_set_up = set_up(worker) == 0;
+    const bool is_unneeded = end_set_up(worker);
+    if (is_set_up) {
         aio_loop_open(&worker->loop, worker->state);
         aio_workers_ready(worker);
         run_tasks(worker);
+    }
+    else if (is_unneeded) { /* whatever it has raised: nothing depends on it */
+        PyErr_Clear();
     }
     else {
         break_pool(worker);

@@ -29,6 +29,7 @@ typedef struct AioWorker {
     bool is_stuck;       /* it could not be stopped in time */
     bool is_detached;    /* the end of the pool does not wait for it: see workers.c */
     bool is_told_to_stop;
+    bool is_unneeded; /* it was told to leave off its set-up */
 
     /* Guards `interpreter`. Held by an interrupter for as long as it is inside
      * the worker's interpreter; the worker takes it, without its GIL, before it
@@ -39,6 +40,9 @@ typedef struct AioWorker {
     /* Guarded by the worker's GIL; on a free-threaded build by `running_lock`,
      * which is taken on every build: it is uncontended where the GIL does it. */
     pthread_mutex_t running_lock;
+    bool is_setting_up; /* at first */
+    /* Since when its set-up is in vain, by aio_clock_ns(); 0: it is not. */
+    int64_t unneeded_at_ns;
     bool interruptible; /* user code may be running */
     bool interrupted;   /* an exception was sent and may not have arrived yet */
     int held_off;       /* while positive nothing is sent: see aio_worker_hold_off() */
@@ -52,7 +56,8 @@ typedef struct AioWorker {
     /* How many interruptions have been asked for and not been seen to: who makes it
      * one starts the interrupter. Sequentially consistent. */
     _Atomic long interruptions;
-    AioTimer grace; /* runs out for what was interrupted: see interrupt.c */
+    _Atomic bool is_unwatched; /* the interrupter is to set `grace`; sequentially consistent */
+    AioTimer grace;            /* runs out for what was interrupted: see interrupt.c */
 
     AioListener listener; /* of its home: nudges it */
     AioLoop loop;         /* for coroutines; see there what guards what */
@@ -79,9 +84,15 @@ aio_worker_release(AioWorker *worker)
 /* A worker's thread, from start to end. */
 void aio_worker_main(void *worker);
 
-/* Whether what it runs is to be interrupted: nobody waits for it any more, or the pool
- * is being stopped. `running_lock` must be held. */
+/* Whether what it runs is to be interrupted: nobody waits for it, or for it to be set up, any
+ * more, or the pool is being stopped. `running_lock` must be held. */
 bool aio_worker_wants_interruption(AioWorker *worker);
+
+/* Its set-up is in vain: whatever that runs is to be interrupted. */
+void aio_worker_leave_off_set_up(AioWorker *worker);
+
+/* Since when that is so, or the pool is being stopped. `running_lock` must be held. */
+int64_t aio_worker_told_to_end_at_ns(AioWorker *worker);
 
 /* Whether it runs that task, which it may not have been its to run ever. Any thread; the
  * task is compared, not touched. */

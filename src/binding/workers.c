@@ -19,6 +19,7 @@
 #include "core/thread.h"
 #include "interrupt.h"
 #include "pool.h"
+#include "stuck.h"
 #include "worker.h"
 
 int
@@ -231,10 +232,14 @@ recycle_next(AioPool *pool)
     if (!workers->is_recycling || workers->successor != NULL) {
         return false;
     }
-    if (choose(workers, true) != NULL && may_start(pool)) {
+    const bool has_old = choose(workers, true) != NULL && may_start(pool);
+    if (has_old) {
         workers->successor = start_worker(pool);
     }
     workers->is_recycling = workers->successor != NULL;
+    if (!workers->is_recycling) {
+        atomic_store(&workers->recycling_has_failed, has_old);
+    }
     return !workers->is_recycling;
 }
 
@@ -324,12 +329,15 @@ aio_workers_close(AioPool *pool)
     const bool was_recycling = workers->is_recycling;
     workers->is_open = false;
     workers->is_recycling = false;
+    if (was_recycling) {
+        atomic_store(&workers->recycling_has_failed, false);
+    }
     /* Nobody serves, and a task came just before the queue was closed. */
     is_hopeless =
         was_open && workers->serving == 0 && may_start(pool) && start_worker(pool) == NULL;
     pthread_mutex_unlock(&workers->lock);
     if (is_hopeless) {
-        aio_pool_empty_queue(pool, AIO_TASK_CANCELLED);
+        aio_pool_empty_queue(pool, AIO_TASK_NO_ROOM);
     }
     if (was_recycling) {
         aio_pending_done(&pool->recycling);
@@ -418,20 +426,51 @@ aio_workers_renew(AioWorker *worker)
     return retires;
 }
 
+bool
+aio_workers_stay(AioWorker *worker)
+{
+    AioPool *pool = worker->pool;
+    AioWorkers *workers = &pool->workers;
+
+    pthread_mutex_lock(&workers->lock);
+    const bool stays = worker->is_stuck && !worker->is_serving && !worker->is_detached &&
+                       workers->serving == 0 && aio_taskqueue_length(&pool->queue) > 0 &&
+                       !aio_coroutines_has_calls(&worker->loop) && may_start(pool) &&
+                       start_worker(pool) == NULL;
+    if (stays) {
+        worker->is_stuck = false;
+        worker->is_serving = true;
+        aio_taskqueue_readmit(&pool->queue, &worker->consumer);
+        count_serving(workers, +1);
+    }
+    pthread_mutex_unlock(&workers->lock);
+    if (stays) {
+        aio_coroutines_open_loop(&worker->loop);
+    }
+    return stays;
+}
+
 void
 aio_workers_leave(AioWorker *worker)
 {
     AioPool *pool = worker->pool;
     AioWorkers *workers = &pool->workers;
-    bool has_ended;
+    bool has_ended, is_hopeless;
 
     pthread_mutex_lock(&workers->lock);
     (void)retire(worker); /* it was busy: nothing had been left to it */
     has_ended = recycle_next(pool);
+    /* Where there was no room to replace those that were stuck, nor is now. */
+    is_hopeless = workers->serving == 0 && count_waiting(pool) > 0 && may_start(pool) &&
+                  start_worker(pool) == NULL;
     pthread_mutex_unlock(&workers->lock);
     if (has_ended) {
         aio_pending_done(&pool->recycling);
     }
+    if (is_hopeless) {
+        aio_pool_empty_queue(pool, AIO_TASK_NO_ROOM);
+    }
+    aio_workers_hurry(pool);
 }
 
 void
@@ -475,8 +514,51 @@ aio_workers_ended(AioWorker *worker)
 
 /* ---- for others -------------------------------------------------------------- */
 
+/* One that is being set up in vain, a new reference; it is regarded as told. */
+static AioWorker *
+next_unneeded(AioPool *pool)
+{
+    AioWorkers *workers = &pool->workers;
+    AioWorker *worker, *found = NULL;
+
+    pthread_mutex_lock(&workers->lock);
+    if (!workers->is_open && count_waiting(pool) == 0) {
+        for_each_worker(worker, workers)
+        {
+            if (!worker->is_ready && !worker->is_unneeded) {
+                worker->is_unneeded = true;
+                found = worker;
+                aio_counted_acquire(&found->counted);
+                break;
+            }
+        }
+        if (found != NULL && retire(found)) { /* should anything wait again, another starts */
+            start_wanted(pool);
+        }
+    }
+    pthread_mutex_unlock(&workers->lock);
+    return found;
+}
+
+static void
+hurry(AioPool *pool, void (*interrupt)(AioWorker *))
+{
+    AioWorker *worker;
+    while ((worker = next_unneeded(pool)) != NULL) {
+        aio_worker_leave_off_set_up(worker);
+        interrupt(worker);
+        aio_worker_release(worker);
+    }
+}
+
 void
-aio_workers_replace_stuck(AioWorker *worker)
+aio_workers_hurry(AioPool *pool)
+{
+    hurry(pool, aio_interrupt);
+}
+
+void
+aio_workers_replace_stuck(AioWorker *worker, AioStuckNotice *notices[2])
 {
     AioPool *pool = worker->pool;
     AioWorkers *workers = &pool->workers;
@@ -494,10 +576,15 @@ aio_workers_replace_stuck(AioWorker *worker)
     else {
         start_wanted(pool);
     }
+    const bool is_replaced = !is_too_small(workers);
     /* Where no thread could be started the pool must not end, with what is queued: it is
      * tried again the next time. */
     const bool is_needed = workers->serving == 0 && may_start(pool) && count_waiting(pool) > 0;
     pthread_mutex_unlock(&workers->lock);
+    for (int i = 0; i < 2; i++) { /* before the pool may end */
+        aio_stuck_post(notices[i], worker, is_replaced);
+    }
+    hurry(pool, aio_interrupt_from_timer);
     if (!is_needed) {
         aio_workers_detach(worker);
     }

@@ -6,7 +6,8 @@
  * A worker serves from the moment that its thread is started: it takes tasks, or will once
  * it is ready. It retires, and ends after what it runs just then, when there are more than
  * there should be, when it has been idle for long, when it has done its number of tasks, when
- * the pool is recycled, and when it is stuck.
+ * the pool is recycled, when it is stuck, and when the pool is closed and has nothing to do for it
+ * while it is still starting.
  */
 #ifndef AIO_BINDING_WORKERS_H
 #define AIO_BINDING_WORKERS_H
@@ -20,6 +21,7 @@
 #include "loop.h"
 
 struct AioPool;
+struct AioStuckNotice;
 struct AioTask;
 struct AioWorker;
 
@@ -36,6 +38,9 @@ typedef struct AioWorkers {
     bool is_open;        /* the pool counts itself as one of its `threads` */
     unsigned generation; /* workers of an older one are to be replaced */
     bool is_recycling;   /* some are; counted in the pool's `recycling` */
+    /* Of the last round: old ones are left, as none could be started in their place. Written under
+     * the lock, before the round counts as done. Sequentially consistent. */
+    _Atomic bool recycling_has_failed;
     struct AioWorker *successor; /* the worker that will take an old one's place; NULL: none */
     /* More may serve than do. Written under the lock, before whatever makes that so can be
      * seen in the task queue, whose lock orders the two; read without, relaxed, after a push. */
@@ -68,7 +73,7 @@ aio_workers_may_grow(AioWorkers *workers)
 int aio_workers_resize(struct AioPool *pool, int most);
 
 /* Replace all that serve, one after the other. `recycling` is zero again once the last old
- * one takes no more tasks. */
+ * one takes no more tasks, or no other can be started (`recycling_has_failed`). */
 void aio_workers_recycle(struct AioPool *pool);
 
 /* The pool takes no more tasks, `recycling` ends. Workers are still started for what is
@@ -97,6 +102,10 @@ AioIdleResult aio_workers_retire_idle(struct AioWorker *worker);
  * be no successor, or there is nothing to do for one any more: then it goes on. */
 bool aio_workers_renew(struct AioWorker *worker);
 
+/* It was dismissed. True if it is to serve all the same: it was stuck, and has come back, but none
+ * could be started in its place, and tasks wait. */
+bool aio_workers_stay(struct AioWorker *worker);
+
 /* It takes no more tasks, whatever the reason. */
 void aio_workers_leave(struct AioWorker *worker);
 
@@ -109,11 +118,15 @@ void aio_workers_ended(struct AioWorker *worker);
 /* ---- for others ---- */
 
 /* It can't be stopped: it holds up nobody any more, and another one takes its place. Called
- * again for the same worker if that is needed. */
-void aio_workers_replace_stuck(struct AioWorker *worker);
+ * again for the same worker if that is needed. Takes and posts the notices, which may be NULL. */
+void aio_workers_replace_stuck(struct AioWorker *worker, struct AioStuckNotice *notices[2]);
 
 /* The worker that runs the task, a new reference; NULL if none does. */
 struct AioWorker *aio_workers_find(struct AioPool *pool, const struct AioTask *task);
+
+/* A pool that was closed may have nothing to do for workers that are still being set up: let these
+ * leave that off. */
+void aio_workers_hurry(struct AioPool *pool);
 
 /* Interrupt all of them. */
 void aio_workers_interrupt(struct AioPool *pool);

@@ -5,8 +5,9 @@
  * task was linked. Under the lock:
  *   - a spinner leaves its spin only by taking the lock and looking;
  *   - a woken consumer takes the lock and looks;
- *   - a busy consumer takes the lock and looks when its task ends, unless it is dismissed.
- * What holds whenever the lock is free:
+ *   - a busy consumer takes the lock and looks when its task ends, unless it is dismissed; one that
+ *     is expected does so next, and is counted among the waking until it parks, spins or gets a
+ * task. What holds whenever the lock is free:
  *
  *     if a consumer is idle, there are at most as many queued tasks as spinning and
  *     waking consumers, and these take one task each.
@@ -255,11 +256,25 @@ aio_taskqueue_push_if_idle(AioTaskQueue *queue, AioTaskNode *node)
     return true;
 }
 
+void
+aio_taskqueue_expect(AioTaskQueue *queue, AioConsumer *consumer)
+{
+    pthread_mutex_lock(&queue->lock);
+    if (!consumer->is_dismissed && !consumer->is_waking) {
+        consumer->is_waking = true;
+        queue->waking++;
+    }
+    pthread_mutex_unlock(&queue->lock);
+}
+
 AioTaskNode *
 aio_taskqueue_try_pop(AioTaskQueue *queue, AioConsumer *consumer)
 {
     pthread_mutex_lock(&queue->lock);
     AioTaskNode *node = consumer != NULL && consumer->is_dismissed ? NULL : take_first(queue);
+    if (node != NULL && consumer != NULL) {
+        count_on_no_more(queue, consumer);
+    }
     pthread_mutex_unlock(&queue->lock);
     return node;
 }
@@ -366,6 +381,7 @@ aio_taskqueue_pop(AioTaskQueue *queue, AioConsumer *consumer, int64_t deadline_n
     AioPopResult result;
 
     pthread_mutex_lock(&queue->lock);
+    count_on_no_more(queue, consumer); /* which it was if it was expected */
     while (!consumer->is_dismissed && (first = take_first(queue)) == NULL && !is_nudged(consumer) &&
            !queue->closed && is_in_time) {
         if (!has_spun && should_spin(queue)) {

@@ -51,7 +51,7 @@ typedef struct AioTaskNode {
 typedef struct AioConsumer {
     /* guarded by the queue's lock: */
     AioListNode idle_link; /* linked while it is parked in pop, and not chosen or nudged */
-    bool is_waking;        /* it is one of the queue's `waking` */
+    bool is_waking;        /* it is one of the queue's `waking`, or is expected */
     bool is_spinning;      /* it is one of the queue's `spinning` */
     bool awaits_nudge;     /* it is parked until it is nudged */
     bool is_dismissed;     /* it takes no tasks any more */
@@ -71,7 +71,7 @@ typedef struct AioTaskQueue {
     AioHeap prioritised; /* all others, by their priority */
     AioList idle;        /* parked consumers, the one that parked last at the end */
     int waking;          /* consumers unparked for a task or the closing, that have not taken the
-                          * lock yet */
+                          * lock yet; and those that are expected */
     int spinning;        /* consumers that spin, and have not been dismissed since */
     int max_spinning;
     int spin_credit;        /* how often spins were not in vain lately; 0: rarely */
@@ -110,7 +110,12 @@ AioPushResult aio_taskqueue_push(AioTaskQueue *queue, AioTaskNode *node);
  * caller keeps it) if there is none. */
 bool aio_taskqueue_push_if_idle(AioTaskQueue *queue, AioTaskNode *node);
 
-/* The next task, or NULL at once if there is none, or none for `consumer` (NULL: whoever). */
+/* `consumer` is about to have done its task, and will pop next, or try to: pushes count on it from
+ * now on, though it may yet tell somebody of the task's end who pushes the next one. */
+void aio_taskqueue_expect(AioTaskQueue *queue, AioConsumer *consumer);
+
+/* The next task, or NULL at once if there is none, or none for `consumer` (NULL: whoever). One that
+ * was expected still is, if it gets none: then it must pop next. */
 AioTaskNode *aio_taskqueue_try_pop(AioTaskQueue *queue, AioConsumer *consumer);
 
 typedef enum AioPopResult {

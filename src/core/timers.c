@@ -94,7 +94,8 @@ aio_timers_set_earlier(AioTimers *timers, AioTimer *timer, int64_t due_ns)
 }
 
 /* If it was the first one, the thread will wake up for nothing; that is cheaper than to
- * wake it now, and rare: what is set over and over again is mostly set to later times. */
+ * wake it now, and rare: what is set over and over again is mostly set to later times. But if
+ * it is the last one, and the thread sleeps for good, that is told, as it may have to end. */
 static bool
 clear(AioTimers *timers, AioTimer *timer, bool retires)
 {
@@ -102,7 +103,12 @@ clear(AioTimers *timers, AioTimer *timer, bool retires)
     const bool was_armed = aio_heap_is_linked(&timer->node);
     aio_heap_remove(&timers->armed, &timer->node);
     timer->is_retired |= retires;
+    const bool wakes = was_armed && aio_heap_is_empty(&timers->armed) &&
+                       timers->looks_at == INT64_MAX && must_wake(timers, INT64_MIN + 1);
     pthread_mutex_unlock(&timers->lock);
+    if (wakes) {
+        aio_unpark(&timers->parker);
+    }
     return was_armed;
 }
 

@@ -62,7 +62,8 @@ void aio_timers_destroy(AioTimers *timers);
 /* Neither armed nor retired. */
 void aio_timer_init(AioTimer *timer, AioTimerFire fire);
 
-/* Let `timer` fire at `due_ns` by aio_clock_ns(), or as soon as may be if that has passed;
+/* Let `timer` fire at `due_ns` by aio_clock_ns() (INT64_MAX: never, but it is armed, so that there
+ * is a thread when it is set to another time), or as soon as may be if that has passed;
  * if it is armed, then instead of when it was due. False, and nothing, if it was retired.
  * Fires only when a thread runs, whoever sees to that; if they are stopped, never. The
  * timer is borrowed until it has fired or is cleared. */

@@ -66,6 +66,40 @@ try_pop_from_an_empty_queue_returns_at_once(void)
 }
 
 static void
+a_push_counts_on_a_consumer_that_is_expected_for_one_task(void)
+{
+    AioTaskQueue queue;
+    AioConsumer consumer;
+    AioTaskNode nodes[4];
+    CHECK(aio_taskqueue_init(&queue, 0) == 0);
+    CHECK(aio_consumer_init(&consumer) == 0);
+    for (int i = 0; i < 4; i++) {
+        aio_task_node_init(&nodes[i]);
+    }
+    aio_taskqueue_expect(&queue, &consumer);
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) == AIO_PUSH_COVERED);
+    CHECK(aio_taskqueue_push(&queue, &nodes[1]) == AIO_PUSH_WAITS);
+    CHECK(aio_taskqueue_try_pop(&queue, &consumer) == &nodes[0]);
+    CHECK(aio_taskqueue_push(&queue, &nodes[2]) == AIO_PUSH_WAITS); /* it has one to do */
+    CHECK(pop_task(&queue, &consumer) == &nodes[1]);
+    CHECK(pop_task(&queue, &consumer) == &nodes[2]);
+    /* It has looked, found nothing, and will look again. */
+    aio_taskqueue_expect(&queue, &consumer);
+    CHECK(aio_taskqueue_try_pop(&queue, &consumer) == NULL);
+    CHECK(aio_taskqueue_push(&queue, &nodes[3]) == AIO_PUSH_COVERED);
+    CHECK(pop_task(&queue, &consumer) == &nodes[3]);
+    /* Dismissed in between, it is counted on no more. */
+    aio_taskqueue_expect(&queue, &consumer);
+    CHECK(!aio_taskqueue_dismiss(&queue, &consumer));
+    CHECK(aio_taskqueue_push(&queue, &nodes[0]) == AIO_PUSH_WAITS);
+    aio_taskqueue_expect(&queue, &consumer);
+    CHECK(aio_taskqueue_push(&queue, &nodes[1]) == AIO_PUSH_WAITS);
+    CHECK(queue.waking == 0);
+    aio_consumer_destroy(&consumer);
+    aio_taskqueue_destroy(&queue);
+}
+
+static void
 remove_takes_out_a_queued_task_and_no_other(void)
 {
     enum { TASKS = 4 };
@@ -1967,6 +2001,7 @@ main(void)
 {
     RUN(tasks_are_popped_in_the_order_of_pushing);
     RUN(try_pop_from_an_empty_queue_returns_at_once);
+    RUN(a_push_counts_on_a_consumer_that_is_expected_for_one_task);
     RUN(remove_takes_out_a_queued_task_and_no_other);
     RUN(a_closed_queue_refuses_pushes_and_is_still_emptied);
     RUN(nudges_that_come_before_the_wait_end_it_together);

@@ -274,6 +274,34 @@ a_set_moves_an_armed_timer_and_set_earlier_only_forward(void)
     tower_destroy(&tower); /* forgets them */
 }
 
+static void *
+run_out(void *timers)
+{
+    aio_timers_run_out(timers);
+    return NULL;
+}
+
+static void
+a_thread_that_sleeps_for_good_ends_when_the_last_timer_is_cleared(void)
+{
+    AioTimers timers;
+    Bell first, second;
+    bell_init(&first);
+    bell_init(&second);
+    CHECK(aio_timers_init(&timers) == 0);
+    CHECK(aio_timers_set(&timers, &first.timer, INT64_MAX));
+    CHECK(aio_timers_set(&timers, &second.timer, INT64_MAX));
+    CHECK(aio_timers_claim(&timers));
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, run_out, &timers) == 0);
+    CHECK(aio_timers_clear(&timers, &first.timer));
+    CHECK(aio_timers_retire(&timers, &second.timer));
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(first.rings == 0 && second.rings == 0);
+    CHECK(!aio_timers_claim(&timers)); /* nothing is armed */
+    aio_timers_destroy(&timers);
+}
+
 static void
 a_retired_timer_is_not_set_any_more(void)
 {
@@ -612,6 +640,7 @@ main(void)
     RUN(a_timer_that_is_always_due_keeps_nobody_from_firing_or_stopping);
     RUN(a_timer_that_fires_for_the_last_time_may_be_gone_at_once);
     RUN(a_set_moves_an_armed_timer_and_set_earlier_only_forward);
+    RUN(a_thread_that_sleeps_for_good_ends_when_the_last_timer_is_cleared);
     RUN(a_retired_timer_is_not_set_any_more);
     RUN(a_cleared_timer_does_not_fire_until_it_is_set_again);
     RUN(the_thread_is_woken_only_for_what_is_due_earlier);

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from aiointerpreters import Runner
 from helpers.limits import SOON
 
 LINUX = sys.platform.startswith("linux")
@@ -27,6 +28,11 @@ def eventually(condition: Callable[[], bool]) -> bool:
             return True
         pause.wait(0.01)
     return condition()
+
+
+def at_rest(runner: Runner) -> bool:
+    """Wait until all its workers have been set up and idle."""
+    return eventually(lambda: runner.stats().idle == runner.workers)
 
 
 async def until(condition: Callable[[], bool]) -> bool:
