@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, NoReturn, Self, cast
+from typing import Any, NoReturn, Self
 
 from . import _checks, _context, _core, _listening, _main, _naming
 from ._calls import Calls, ModuleInfo, Submit, submitter
@@ -202,7 +202,7 @@ class Runner(Calls):
         return pool
 
     def _first_steps(self) -> FirstSteps | None:
-        initializer: object = self._initializer
+        initializer: Any = self._initializer
         initargs, initkwargs = self._initargs, {}
         if isinstance(initializer, functools.partial):
             initargs = (*initializer.args, *initargs)
@@ -212,7 +212,7 @@ class Runner(Calls):
             raise RunnerError("the initializer is a coroutine function: no event loop runs yet")
         if initializer is not None:
             # What has no name travels by pickle, with the rest.
-            initializer = _naming.describe(cast(Any, initializer)) or initializer
+            initializer = _naming.describe(initializer) or initializer
         if initializer is None and not initargs and not self._preload:
             return None
         return (self._preload, initializer, initargs, initkwargs)

@@ -1,4 +1,4 @@
-"""What a worker has imported; this module itself imports nothing that a bare interpreter has not."""
+"""What a worker has imported; this module imports nothing that a bare interpreter has not."""
 
 import sys
 
