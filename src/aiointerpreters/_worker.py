@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: What the program tells every worker (``_core.told()``), which reads it when it is needed: how its
 #: main module is loaded; where log records and warnings go, if they do; where context variables
-#: are found.
+#: are found. It must not need pickle, as what unpickles asks for it.
 type Told = tuple[MainInfo, Link | None, Places]
 #: The arguments of :func:`do_first_steps`.
 type FirstSteps = tuple[
