@@ -11,6 +11,9 @@ need not import asyncio for that.
 
 from __future__ import annotations
 
+# A worker has it before there is a package (set_up.c): it becomes the package's attribute here.
+from . import _core as _core
+
 TYPE_CHECKING = False  # type checkers know the name; importing it would load typing
 if TYPE_CHECKING:
     from typing import Any

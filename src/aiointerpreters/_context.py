@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from . import _main
+from . import _core, _main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,13 +97,9 @@ def _checked(variable: ContextVar[Any], place: tuple[str, str] | None) -> Functi
 
 # ---- in a worker ----
 
-_places: Places = {}
+_told = _core.told()
+_places: Places = {} if _told is None else _told[2]
 _variables: dict[str, ContextVar[Any]] = {}
-
-
-def set_up(places: Places) -> None:
-    """Remember where the variables are."""
-    _places.update(places)
 
 
 def call(

@@ -4,15 +4,20 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from importlib.machinery import ModuleSpec
 from pickle import PickleBuffer
 from typing import Any, Self, final
+
+from ._worker import Told
 
 @final
 class Pool:
     def __init__(
         self,
-        import_path: list[str],
-        setup: tuple[object, ...],
+        start: tuple[list[str], list[str], str, str],
+        told: Told,
+        first_steps: tuple[object, ...] | None,
+        forwards: bool,
         name: str,
         workers: int,
         min_workers: int,
@@ -130,7 +135,9 @@ class Memory: ...
 class Interrupted(BaseException): ...
 
 def in_worker() -> bool: ...
-def worker() -> tuple[int, str] | None: ...
+def worker() -> tuple[int, str, int] | None: ...
+def told() -> Told | None: ...
+def find_spec(name: str, path: object = None, target: object = None, /) -> ModuleSpec | None: ...
 def should_stop() -> bool: ...
 def unraisable_hook(unraisable: sys.UnraisableHookArgs, /) -> None: ...
 def hold_off(begins: bool, /) -> None: ...

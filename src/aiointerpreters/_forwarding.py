@@ -1,9 +1,9 @@
 """Log records and warnings, from a worker to the main program; _listening.py is the other end.
 
-Nothing is imported for it when a worker starts. A finder waits for the worker to import `logging`
-or `warnings`, and sets them up when that has been done: then a handler of the root logger
-(_records.py), and ``warnings.showwarning``, send what they get to the main program's queue. Part of
-every worker's start, so it imports as little as can be.
+Nothing is imported for it when a worker starts, this module neither. A finder (set_up.c) waits for
+the worker to import `logging` or `warnings`, and passes them on to here: they are set up when they
+have been loaded. Then a handler of the root logger (_records.py), and ``warnings.showwarning``,
+send what they get to the main program's queue.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import _thread
 import sys
 import time
 
-from .workers import current_worker
+from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any, TextIO
-
-    from . import _core
 
 #: The levels that loggers of the main program were given, by name, and that of logging.disable().
 type Levels = tuple[dict[str, int], int]
@@ -32,9 +30,6 @@ type Link = tuple[_core.Queue[Any], Levels]
 #: until they are no more than RESUME: or there would be a gap after every other record.
 LIMIT = 10_000
 RESUME = LIMIT // 2
-
-#: This worker's way to the main program; None in a program that is no worker, or has none.
-channel: Channel | None = None
 
 
 class Channel:
@@ -49,10 +44,10 @@ class Channel:
 
     def __init__(self, link: Link) -> None:
         self.queue, self.levels = link
-        self._own_thread = _thread.get_ident()
-        worker = current_worker()
+        worker = _core.worker()
         assert worker is not None
-        self.worker = worker.name
+        index, runner_name, self._own_thread = worker
+        self.worker = f"{runner_name}-{index}"
         #: Unlike the name, which is used again, no other worker has it.
         self._key = (_thread.get_native_id(), time.monotonic_ns())
         # Guards the rest, and the order of items. Encoding may run the garbage collector and so
@@ -110,42 +105,38 @@ class Channel:
             pass  # as in send()
 
 
+_told = _core.told()
+_link: Link | None = None if _told is None else _told[1]
+#: This worker's way to the main program; None in a program that is no worker, or has none.
+channel = None if _link is None else Channel(_link)
+
+
 # ---- when a module is imported ----
 
 
-def set_up(link: Link) -> None:
-    """In a new worker: forward, as soon as there is anything that could be."""
-    global channel
-    channel = Channel(link)
-    waits_for = {"logging": _set_up_logging, "warnings": _set_up_warnings}
-    for name, set_up_module in list(waits_for.items()):
+def forward_loaded() -> None:
+    """Forward what comes from the modules that are loaded already."""
+    for name, set_up_module in _WAITS_FOR.items():
         if name in sys.modules:
             set_up_module(sys.modules[name])
-    sys.meta_path.insert(0, _Finder(waits_for))
 
 
-class _Finder:
-    """Finds what the others find, and has `logging` and `warnings` set up once they are loaded.
+def find_spec(
+    name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+) -> ModuleSpec | None:
+    """Find what the other finders find, and have it set up once it is loaded.
 
-    It stays, as a module may be reloaded.
+    Called by the finder in ``sys.meta_path``, which is `_core`, for `logging` and `warnings`; each
+    time, as a module may be reloaded.
     """
-
-    def __init__(self, waits_for: dict[str, Callable[[ModuleType], None]]) -> None:
-        self._waits_for = waits_for
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name not in self._waits_for:
-            return None
-        for finder in sys.meta_path:
-            find_spec = None if finder is self else getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = find_spec and find_spec(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self._waits_for[name])  # type: ignore[assignment]
-                return spec
-        return None
+    for finder in sys.meta_path:
+        find = None if finder is _core else getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = find and find(name, path, target)
+        if spec is not None:
+            if spec.loader is not None:
+                spec.loader = _Loader(spec.loader, _WAITS_FOR[name])  # type: ignore[assignment]
+            return spec
+    return None
 
 
 class _Loader:
@@ -222,3 +213,9 @@ def _module_of(filename: str) -> str | None:
         if getattr(module, "__file__", None) == filename:
             return "__main__" if name == "__mp_main__" else name
     return None
+
+
+_WAITS_FOR: dict[str, Callable[[ModuleType], None]] = {
+    "logging": _set_up_logging,
+    "warnings": _set_up_warnings,
+}

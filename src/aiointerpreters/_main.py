@@ -12,6 +12,8 @@ import os
 import sys
 from _thread import RLock
 
+from . import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
@@ -23,7 +25,8 @@ WORKER_NAME = "__mp_main__"
 #: ``-m``, ``("path", file)`` for a script, None where there is nothing to load (a REPL, ``-c``).
 type MainInfo = tuple[str, str] | None
 
-_info: MainInfo = None
+_told = _core.told()
+_info: MainInfo = None if _told is None else _told[0]
 _described: tuple[ModuleType | None, MainInfo] | None = None
 _is_loading = False
 
@@ -52,12 +55,6 @@ def _describe(main: ModuleType | None) -> MainInfo:
     if not os.path.exists(path):
         path = os.path.dirname(path)  # an archive, if it is `archive.pyz/__main__.py`
     return ("path", os.path.abspath(path)) if os.path.isfile(path) else None
-
-
-def set_up(info: MainInfo) -> None:
-    """In a worker: remember what the program told."""
-    global _info
-    _info = info
 
 
 def is_loading() -> bool:

@@ -1,11 +1,9 @@
-"""What a new worker runs before its first task."""
+"""What a new worker runs before its first task, if the program wants it to; and its last."""
 
 from __future__ import annotations
 
 import importlib
-import sys
 
-from . import _main
 from ._finding import resolve
 
 TYPE_CHECKING = False
@@ -16,32 +14,31 @@ if TYPE_CHECKING:
     from ._context import Places
     from ._finding import FunctionName
     from ._forwarding import Link
+    from ._main import MainInfo
+
+#: What the program tells every worker (``_core.told()``), which reads it when it is needed: how its
+#: main module is loaded; where log records and warnings go, if they do; where context variables
+#: are found. It must not need pickle, as what unpickles asks for it.
+type Told = tuple[MainInfo, Link | None, Places]
+#: The arguments of :func:`do_first_steps`.
+type FirstSteps = tuple[
+    tuple[str, ...],
+    FunctionName | Callable[..., object] | None,
+    tuple[Any, ...],
+    Mapping[str, Any],
+]
 
 
-def set_up(
-    argv: list[str],
-    main: _main.MainInfo,
+def do_first_steps(
     preload: tuple[str, ...],
     initializer: FunctionName | Callable[..., object] | None,
     initargs: tuple[Any, ...],
     initkwargs: Mapping[str, Any],
-    link: Link | None,
-    places: Places | None,
 ) -> None:
-    """Make this interpreter one of the program's workers. ``sys.path`` has been set before.
+    """Import and call what the program wants imported and called first.
 
     Raises what a preloaded module or the initializer raises: then the whole pool is broken.
     """
-    sys.argv[:] = argv
-    _main.set_up(main)
-    if link is not None:
-        from . import _forwarding
-
-        _forwarding.set_up(link)
-    if places is not None:
-        from . import _context
-
-        _context.set_up(places)
     for name in preload:
         importlib.import_module(name)
     if initializer is not None:

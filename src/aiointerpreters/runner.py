@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, NoReturn, Self, cast
+from typing import Any, NoReturn, Self
 
 from . import _checks, _context, _core, _listening, _main, _naming
 from ._calls import Calls, ModuleInfo, Submit, call_directly, submitter
@@ -21,6 +21,7 @@ from ._forwarding import Link
 from ._options import Options
 from ._slots import Slots
 from ._stats import RunnerStats
+from ._worker import FirstSteps
 from .errors import InterpreterError, NotShareableError, RunnerError
 
 __all__ = ("InterpreterError", "Runner", "RunnerError", "get_module_info")
@@ -180,12 +181,13 @@ class Runner(Calls):
         return self
 
     def _start_pool(self, link: Link | None) -> _core.Pool:
-        # What is no string the import system passes over.
-        import_path = [entry for entry in sys.path if type(entry) is str]
+        places = {} if self._capture is None else self._capture.places
         try:
             pool = _core.Pool(
-                import_path,
-                self._setup(link),
+                _start(),
+                (_main.describe(), link, places),
+                self._first_steps(),
+                link is not None,
                 self.name,
                 workers=self.workers,
                 min_workers=self._min_workers,
@@ -195,16 +197,14 @@ class Runner(Calls):
                 concurrency=self.concurrency,
             )
         except NotShareableError as error:
-            # What is sent is the arguments of _worker.set_up().
-            text = str(error).replace("setup[4]", "initargs", 1)
-            text = text.replace("setup[3]", "initializer", 1)
+            text = str(error).replace("first_steps[2]", "initargs", 1)
+            text = text.replace("first_steps[1]", "initializer", 1)
             raise NotShareableError(text) from error.__cause__
         pool.start()
         return pool
 
-    def _setup(self, link: Link | None) -> tuple[object, ...]:
-        """The arguments of _worker.set_up()."""
-        initializer: object = self._initializer
+    def _first_steps(self) -> FirstSteps | None:
+        initializer: Any = self._initializer
         initargs, initkwargs = self._initargs, {}
         if isinstance(initializer, functools.partial):
             initargs = (*initializer.args, *initargs)
@@ -214,13 +214,10 @@ class Runner(Calls):
             raise RunnerError("the initializer is a coroutine function: no event loop runs yet")
         if initializer is not None:
             # What has no name travels by pickle, with the rest.
-            initializer = _naming.describe(cast(Any, initializer)) or initializer
-        places = None if self._capture is None else self._capture.places
-        return (
-            *(sys.argv, _main.describe(), self._preload),
-            *(initializer, initargs, initkwargs),
-            *(link, places),
-        )
+            initializer = _naming.describe(initializer) or initializer
+        if initializer is None and not initargs and not self._preload:
+            return None
+        return (self._preload, initializer, initargs, initkwargs)
 
     def _runner(self) -> Runner:
         return self
@@ -405,6 +402,14 @@ def get_module_info(fn: Callable[..., Any]) -> ModuleInfo:
     if module in _main.NAMES:
         return ("path", inspect.getfile(fn), fn.__qualname__)
     return ("module", module, fn.__qualname__)
+
+
+def _start() -> tuple[list[str], list[str], str, str]:
+    """What a worker needs before it can import anything; plain builtins only."""
+    # What is no string the import system passes over.
+    path = [entry for entry in sys.path if type(entry) is str]
+    package_path = os.path.dirname(os.path.dirname(__file__))
+    return (path, [str(word) for word in sys.argv], _core.__file__, package_path)
 
 
 def _refuse_unstarted(*_: object) -> NoReturn:

@@ -52,7 +52,8 @@ def current_worker() -> Worker | None:
     if _worker is None:
         described = _core.worker()
         if described is not None:
-            _worker = Worker(*described)
+            index, runner_name, _ = described
+            _worker = Worker(index, runner_name)
     return _worker
 
 

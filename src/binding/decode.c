@@ -371,7 +371,7 @@ decode(Decoder *decoder)
         counted = has_state(decoder) ? take_held(decoder, &place) : NULL;
         return counted == NULL ? NULL : aio_shared_to_python(decoder->state, counted);
     case TAG_PICKLE:
-        return decode_pickled(decoder);
+        return has_state(decoder) ? decode_pickled(decoder) : NULL;
     case TAG_TUPLE:
     case TAG_LIST:
     case TAG_DICT:

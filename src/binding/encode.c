@@ -470,7 +470,9 @@ encode_container(Encoder *encoder, PyObject *value, Py_ssize_t own)
     if (encoder->depth >= MAX_DEPTH) {
         return encoder->by_parts ? encode_pickled(encoder, value) : NEEDS_PICKLE;
     }
-    Outcome outcome = note(encoder, value, own);
+    /* There is only one empty tuple: that it occurs twice says nothing. */
+    const bool is_nothing = PyTuple_CheckExact(value) && PyTuple_GET_SIZE(value) == 0;
+    Outcome outcome = is_nothing ? DONE : note(encoder, value, own);
     if (outcome == NEEDS_PICKLE && encoder->by_parts) {
         return DONE; /* it has been looked at, or is being looked at */
     }

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker.h"
+
 int
 aio_function_table_init(AioFunctionTable *table)
 {
@@ -127,6 +129,47 @@ done:
     return result;
 }
 
+/* What is at the top level of an ordinary module, or below a class there, is found here: the
+ * first call of a worker then needs no module of ours. The rest is _finding.py's, which does the
+ * same for that. A new reference, or NULL with an exception set. */
+static PyObject *
+find_in_module(AioState *state, PyObject *where, PyObject *name)
+{
+    PyObject *dot = NULL, *parts = NULL, *found = NULL;
+
+    (void)aio_worker_hold_off(state, true); /* an import is not to be broken off */
+    found = PyImport_Import(where);
+    if (aio_worker_hold_off(state, false) < 0) {
+        Py_CLEAR(found);
+    }
+    if (found == NULL || (dot = PyUnicode_FromOrdinal('.')) == NULL ||
+        (parts = PyUnicode_Split(name, dot, -1)) == NULL) {
+        Py_CLEAR(found);
+    }
+    for (Py_ssize_t i = 0; found != NULL && i < PyList_GET_SIZE(parts); i++) {
+        Py_SETREF(found, PyObject_GetAttr(found, PyList_GET_ITEM(parts, i)));
+    }
+    Py_XDECREF(parts);
+    Py_XDECREF(dot);
+    return found;
+}
+
+/* As _finding.resolve(). */
+static PyObject *
+find(AioState *state, PyObject *described)
+{
+    PyObject *kind, *where, *name;
+    if (!PyArg_ParseTuple(described, "UUU", &kind, &where, &name)) {
+        return NULL;
+    }
+    if (PyUnicode_EqualToUTF8(kind, "module") && !PyUnicode_EqualToUTF8(where, "__main__") &&
+        !PyUnicode_EqualToUTF8(where, "__mp_main__")) {
+        return find_in_module(state, where, name);
+    }
+    PyObject *resolve = aio_helper(state, AIO_HELPER_RESOLVE);
+    return resolve == NULL ? NULL : PyObject_CallObject(resolve, described);
+}
+
 PyObject *
 aio_function_resolve(AioState *state, AioFunctionCache *cache, const AioFunction *function)
 {
@@ -144,12 +187,11 @@ aio_function_resolve(AioState *state, AioFunctionCache *cache, const AioFunction
         cache->found = found;
         cache->size = size;
     }
-    PyObject *resolve = aio_helper(state, AIO_HELPER_RESOLVE);
-    PyObject *name = resolve == NULL ? NULL : aio_message_decode_value(state, &function->name);
+    PyObject *name = aio_message_decode_value(state, &function->name);
     if (name == NULL) {
         return NULL;
     }
-    cache->found[function->index] = PyObject_CallObject(resolve, name);
+    cache->found[function->index] = find(state, name);
     Py_DECREF(name);
     return cache->found[function->index];
 }

@@ -19,6 +19,7 @@
 #include "pool.h"
 #include "pool_object.h"
 #include "queue.h"
+#include "set_up.h"
 #include "shared.h"
 #include "shutdown.h"
 #include "sleep.h"
@@ -40,7 +41,9 @@ static const struct {
     [AIO_HELPER_BROKEN] = {"aiointerpreters._failures", "rebuild_broken"},
     [AIO_HELPER_STUCK_ERROR] = {"aiointerpreters._stuck", "error"},
     [AIO_HELPER_LOG_STUCK] = {"aiointerpreters._stuck", "log"},
-    [AIO_HELPER_SET_UP_WORKER] = {"aiointerpreters._worker", "set_up"},
+    [AIO_HELPER_FIRST_STEPS] = {"aiointerpreters._worker", "do_first_steps"},
+    [AIO_HELPER_FIND_FORWARDED] = {"aiointerpreters._forwarding", "find_spec"},
+    [AIO_HELPER_FORWARD_LOADED] = {"aiointerpreters._forwarding", "forward_loaded"},
     [AIO_HELPER_RELEASE_ALL] = {"aiointerpreters._worker", "release_all"},
     [AIO_HELPER_CALL_IN_CONTEXT] = {"aiointerpreters._context", "call"},
     [AIO_HELPER_ENTER_CONTEXT] = {"aiointerpreters._context", "enter"},
@@ -266,7 +269,11 @@ static PyMethodDef module_methods[] = {
      PyDoc_STR("Stop all pools of this interpreter and wait until they have ended.")},
     {"in_worker", in_worker, METH_NOARGS, PyDoc_STR("Whether this interpreter is a worker's.")},
     {"worker", aio_worker_describe, METH_NOARGS,
-     PyDoc_STR("(index, name of the pool) in a worker, elsewhere None.")},
+     PyDoc_STR("(index, name of the pool, thread's identifier) in a worker, elsewhere None.")},
+    {"told", aio_set_up_told, METH_NOARGS,
+     PyDoc_STR("What the program tells its workers; None in what is no worker.")},
+    {"find_spec", (PyCFunction)(void (*)(void))aio_set_up_find_spec, METH_FASTCALL,
+     PyDoc_STR("find_spec(name, path, target): this module is a worker's finder.")},
     {"hold_off", aio_worker_py_hold_off, METH_O,
      PyDoc_STR("hold_off(begins): interrupt this thread's call only when that has ended.")},
     {"should_stop", aio_worker_should_stop, METH_NOARGS,

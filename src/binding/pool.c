@@ -34,8 +34,9 @@ aio_pool_new(const char *name)
         return NULL;
     }
     atomic_init(&pool->references, 1);
-    aio_message_init(&pool->import_path);
-    aio_message_init(&pool->setup);
+    aio_message_init(&pool->start);
+    aio_message_init(&pool->told);
+    aio_message_init(&pool->first_steps);
     aio_message_init(&pool->failure);
     pool->name = strdup(name);
     /* With the system's mutexes on Linux and macOS none of the others can fail. */
@@ -65,8 +66,9 @@ aio_pool_release(AioPool *pool)
         return;
     }
     aio_function_table_free(&pool->functions);
-    aio_message_clear(&pool->import_path);
-    aio_message_clear(&pool->setup);
+    aio_message_clear(&pool->start);
+    aio_message_clear(&pool->told);
+    aio_message_clear(&pool->first_steps);
     aio_message_clear(&pool->failure);
     pthread_mutex_destroy(&pool->failure_lock);
     aio_workers_destroy(&pool->workers);

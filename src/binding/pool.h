@@ -37,8 +37,10 @@ typedef struct AioPool {
     unsigned fork_generation; /* of the process that the threads live in */
 
     /* What a new worker needs; constant once started. */
-    AioMessage import_path; /* sys.path */
-    AioMessage setup;       /* what aiointerpreters._worker.set_up() takes */
+    AioMessage start; /* sys.path, sys.argv, the file of our module, and what our package is in */
+    AioMessage told;  /* what its Python code asks for by _core.told() */
+    AioMessage first_steps; /* the arguments of _worker.do_first_steps(); empty: none */
+    bool forwards;          /* log records and warnings go to the program */
     int64_t grace_ns;       /* what interrupted code has to come to its end */
     int64_t idle_ns;        /* after that an idle worker retires, if it may; negative: never */
     int tasks_per_worker;   /* until it is renewed; negative: no limit */

@@ -50,20 +50,19 @@ nanoseconds(double seconds)
 static PyObject *
 pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"import_path",  "setup",
-                               "name",         "workers",
-                               "min_workers",  "idle_timeout",
-                               "grace_period", "max_tasks_per_worker",
-                               "concurrency",  NULL};
-    PyObject *import_path, *setup;
-    int most, least, tasks_per_worker, concurrency;
+    static char *keywords[] = {
+        "start",       "told",        "first_steps",  "forwards",     "name",
+        "workers",     "min_workers", "idle_timeout", "grace_period", "max_tasks_per_worker",
+        "concurrency", NULL};
+    PyObject *start, *told, *first_steps;
+    int most, least, tasks_per_worker, concurrency, forwards;
     double idle_timeout, grace_period;
     const char *name;
     PoolObject *self = NULL;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!siiddii:Pool", keywords, &PyList_Type,
-                                     &import_path, &PyTuple_Type, &setup, &name, &most, &least,
-                                     &idle_timeout, &grace_period, &tasks_per_worker,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!Opsiiddii:Pool", keywords, &PyTuple_Type,
+                                     &start, &PyTuple_Type, &told, &first_steps, &forwards, &name,
+                                     &most, &least, &idle_timeout, &grace_period, &tasks_per_worker,
                                      &concurrency)) {
         return NULL;
     }
@@ -90,14 +89,17 @@ pool_object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     if (self->pool == NULL || self->bridges == NULL ||
         aio_function_table_init(&self->pool->functions) < 0 ||
-        aio_message_encode_value(state, &self->pool->import_path, import_path, "sys.path") < 0 ||
-        aio_message_encode_value(state, &self->pool->setup, setup, "setup") < 0) {
+        aio_message_encode_value(state, &self->pool->start, start, "start") < 0 ||
+        aio_message_encode_value(state, &self->pool->told, told, "told") < 0 ||
+        (first_steps != Py_None && aio_message_encode_value(state, &self->pool->first_steps,
+                                                            first_steps, "first_steps") < 0)) {
         Py_DECREF(self);
         return NULL;
     }
     self->pool->idle_ns = least < most ? nanoseconds(idle_timeout) : AIO_NEVER;
     self->pool->grace_ns = nanoseconds(grace_period);
     self->pool->tasks_per_worker = tasks_per_worker;
+    self->pool->forwards = forwards;
     return (PyObject *)self;
 }
 
@@ -753,7 +755,7 @@ static PyGetSetDef pool_getset[] = {
 };
 
 static PyType_Slot pool_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("Pool(import_path, setup, name, workers, ...)\n\n"
+    {Py_tp_doc, (void *)PyDoc_STR("Pool(start, told, first_steps, forwards, name, workers, ...)\n\n"
                                   "Workers in subinterpreters, and the queue that feeds them.")},
     {Py_tp_new, pool_object_new},
     {Py_tp_methods, pool_methods},

@@ -1,7 +1,7 @@
 /* worker.c: a worker's life.
  *
  *     thread starts
- *       │  new interpreter, sys.path, our module, set-up     ── fails ──► pool breaks
+ *       │  new interpreter, our module, set-up               ── fails ──► pool breaks
  *       │                                        (or is left off, where it is in vain)
  *       ▼
  *     ┌─► wait for a task (GIL released) ── closed and empty ──┐
@@ -38,6 +38,7 @@
 #include "interrupt.h"
 #include "left_threads.h"
 #include "pool.h"
+#include "set_up.h"
 #include "shared.h"
 #include "sleep.h"
 #include "workers.h"
@@ -205,7 +206,7 @@ aio_worker_describe(PyObject *module, PyObject *Py_UNUSED(ignored))
     if (worker == NULL) {
         Py_RETURN_NONE;
     }
-    return Py_BuildValue("(is)", worker->index, worker->pool->name);
+    return Py_BuildValue("(isk)", worker->index, worker->pool->name, worker->thread_id);
 }
 
 PyObject *
@@ -459,25 +460,18 @@ linger(AioWorker *worker)
 
 /* ---- the interpreter ----------------------------------------------------- */
 
-/* In the new interpreter: the import path, our module, and what _worker.py does.
+/* In the new interpreter: our module, and what set_up.c does with it.
  * 0, or -1 with an exception set. */
 static int
 set_up(AioWorker *worker)
 {
     AioPool *pool = worker->pool;
-    PyObject *path = NULL, *module = NULL, *function, *setup = NULL, *none = NULL;
-    int result = -1;
-
-    /* Before any import: where our package lies may be known to the caller alone. */
-    path = aio_message_decode_value(NULL, &pool->import_path);
-    if (path == NULL || PySys_SetObject("path", path) < 0) {
-        goto done;
-    }
-    module = PyImport_ImportModule("aiointerpreters._core");
+    PyObject *module = aio_set_up_module(pool);
     if (module == NULL) {
-        goto done;
+        return -1;
     }
-    worker->module = Py_NewRef(module);
+    int result = -1;
+    worker->module = module;
     worker->state = aio_state_of_module(module);
     worker->interrupted_type = worker->state->interrupted;
     worker->thread_id = PyThread_get_thread_ident();
@@ -487,24 +481,16 @@ set_up(AioWorker *worker)
     aio_counted_acquire(&worker->home->counted);
     worker->listener.ring = ring_worker;
     aio_home_listen(worker->home, &worker->listener);
-    function = aio_helper(worker->state, AIO_HELPER_SET_UP_WORKER);
-    if (function == NULL || aio_sleep_install(module) < 0 ||
-        aio_interrupt_install_hook(module) < 0) {
-        goto done;
+    if (aio_sleep_install(module) < 0 || aio_interrupt_install_hook(module) < 0) {
+        return -1;
     }
     if (!begin_interruptible(worker, NULL)) {
         PyErr_SetNone(worker->interrupted_type);
     }
-    else if ((setup = aio_message_decode_value(worker->state, &pool->setup)) != NULL) {
-        none = PyObject_CallObject(function, setup);
+    else if (aio_set_up_finder(worker->state) == 0) {
+        result = aio_set_up_first_steps(worker->state, pool);
     }
     end_interruptible(worker);
-    result = none == NULL ? -1 : 0;
-done:
-    Py_XDECREF(none);
-    Py_XDECREF(setup);
-    Py_XDECREF(module);
-    Py_XDECREF(path);
     return result;
 }
 

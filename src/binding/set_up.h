@@ -1,0 +1,25 @@
+/* set_up.h: what makes a fresh interpreter one of the program's workers. */
+#ifndef AIO_BINDING_SET_UP_H
+#define AIO_BINDING_SET_UP_H
+
+#include <Python.h>
+#include <stdbool.h>
+
+#include "pool.h"
+
+/* Make our module, `aiointerpreters._core`, in this interpreter, which has none yet, and give it
+ * the program's sys.path and sys.argv. A new reference, or NULL with an exception set. */
+PyObject *aio_set_up_module(const AioPool *pool);
+
+/* Put our finder in place, and have what is loaded of the modules that it waits for set up. 0, or
+ * -1 with an exception set. */
+int aio_set_up_finder(AioState *state);
+
+/* What the program wants done first in its workers: user code. 0, or -1 with an exception set. */
+int aio_set_up_first_steps(AioState *state, const AioPool *pool);
+
+/* aiointerpreters._core.told() and .find_spec(name, path, target) */
+PyObject *aio_set_up_told(PyObject *module, PyObject *ignored);
+PyObject *aio_set_up_find_spec(PyObject *module, PyObject *const *args, Py_ssize_t count);
+
+#endif
