@@ -34,6 +34,12 @@ aio_future_unbind(AioMail *mail)
     }
 }
 
+AioMail *
+aio_future_mail(PyObject *future)
+{
+    return future_data(future)->mail;
+}
+
 void
 aio_future_give_up(PyObject *future)
 {

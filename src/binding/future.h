@@ -16,6 +16,9 @@ PyObject *aio_future_new(AioState *state, PyObject *loop);
 void aio_future_bind(AioMail *mail);
 void aio_future_unbind(AioMail *mail);
 
+/* The mail that a future, made by aio_future_new(), is bound to; NULL if it is not. */
+AioMail *aio_future_mail(PyObject *future);
+
 /* The future, made by aio_future_new(), is done: what it is still bound to is taken back, or
  * stopped. Owner only. */
 void aio_future_give_up(PyObject *future);
