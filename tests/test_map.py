@@ -218,7 +218,8 @@ class TestBounds:
         async def main() -> None:
             numbers = source(range(1_000))
             mapped = runner.map(values.square, numbers, concurrency=concurrency, ordered=ordered)
-            limit = concurrency or 16
+            # Of calls so short, more are accepted by default.
+            limit = concurrency or (512 if source is Source else 16)
             consumed = 0
             async with aclosing(mapped):
                 async for _ in mapped:

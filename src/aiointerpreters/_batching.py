@@ -103,19 +103,23 @@ class Watch:
     and less often.
     """
 
-    def __init__(self, look: Callable[[], bool | None]) -> None:
-        """``look`` returns None if there is nothing to watch, else whether anything was done."""
-        self._look = look
+    def __init__(self) -> None:
+        self._look: Callable[[], bool | None] | None = None  # while it watches
         self._delay = _FIRST_LOOK
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
-        """Watch, if that is not done already."""
-        if self._timer is None:
+    def begin(self, look: Callable[[], bool | None]) -> None:
+        """Watch, if that is not done already.
+
+        ``look`` returns None if there is nothing to watch any more, else whether it did anything.
+        """
+        if self._look is None:
+            self._look = look
             self._delay = _FIRST_LOOK
             self._schedule()
 
     def end(self) -> None:
+        self._look = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -125,8 +129,9 @@ class Watch:
 
     def _on_time(self) -> None:
         self._timer = None
-        progress = self._look()
+        progress = None if self._look is None else self._look()
         if progress is None:
+            self._look = None
             return
         self._delay = _FIRST_LOOK if progress else min(2 * self._delay, _LAST_LOOK)
         self._schedule()

@@ -295,7 +295,7 @@ class _Window:
         # where they are split.
         self.batches: dict[asyncio.Future[Any], int] = {}
         self.split: Callable[[asyncio.Future[Any]], bool] | None = None
-        self._watch = Watch(self._look)
+        self._watch = Watch()
         self._count = 0  # calls that are accepted, without those whose results are ready
         self.error: BaseException | None = None  # of a call: comes after what is ready
         self.is_fed = False  # nothing more will be added
@@ -314,7 +314,7 @@ class _Window:
         if batch:
             self.batches[future] = batch
             if batch > 1:
-                self._watch.begin()
+                self._watch.begin(self._look)
 
     def consume(self, count: int) -> None:
         """The results of so many calls have been taken from their futures."""
