@@ -17,7 +17,7 @@ from aiointerpreters.errors import RemoteTraceback
 from helpers.gate import Gate, Trace
 from helpers.limits import SOON
 from helpers.process import until
-from test_map import collect, ordered, pending, settle  # noqa: F401 - a fixture
+from test_map import collect, pending, settle
 from workfns import together, values
 
 #: By so many items, calls of nothing travel in large batches.
@@ -27,6 +27,11 @@ SETTLED = 2_000
 @pytest.fixture(autouse=True)
 def _watch(silent: Callable[[], None]) -> None:
     """Every test ends by collecting garbage, of which nothing may complain."""
+
+
+@pytest.fixture(params=[True, False], ids=["ordered", "unordered"])
+def ordered(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
 @pytest.fixture
@@ -83,7 +88,10 @@ class TestSlowItems:
         asyncio.run(main())
 
     def test_slow_items_beside_each_other_run_at_the_same_time(
-        self, runner: Runner, pipes: tuple[int, int, int, int], ordered: bool  # noqa: F811
+        self,
+        runner: Runner,
+        pipes: tuple[int, int, int, int],
+        ordered: bool,
     ) -> None:
         async def main() -> None:
             count = 2 * SETTLED
@@ -97,7 +105,10 @@ class TestSlowItems:
         asyncio.run(main())
 
     def test_leaving_early_interrupts_it(
-        self, trace: Trace, ordered: bool, silent: Callable[[], None]  # noqa: F811
+        self,
+        trace: Trace,
+        ordered: bool,
+        silent: Callable[[], None],
     ) -> None:
         async def main() -> None:
             silent()
@@ -116,7 +127,9 @@ class TestSlowItems:
 
 class TestErrors:
     def test_no_item_behind_one_that_fails_is_run_with_it(
-        self, trace: Trace, ordered: bool  # noqa: F811
+        self,
+        trace: Trace,
+        ordered: bool,
     ) -> None:
         async def main() -> int:
             """How often the next item was run: it may have begun another batch."""
@@ -136,9 +149,7 @@ class TestErrors:
         assert asyncio.run(main()) < 20
 
     @pytest.mark.parametrize("fn", [together.unsendable_at, together.poisoned_at])
-    def test_a_result_that_cannot_be_had_fails_at_its_place(
-        self, runner: Runner, fn: Any
-    ) -> None:
+    def test_a_result_that_cannot_be_had_fails_at_its_place(self, runner: Runner, fn: Any) -> None:
         async def main() -> None:
             error, match = (
                 (NotShareableError, r"result\['key'\]\[1\]: lock")
@@ -156,7 +167,9 @@ class TestErrors:
         asyncio.run(main())
 
     def test_an_argument_that_cannot_be_sent_fails_at_its_place(
-        self, runner: Runner, ordered: bool  # noqa: F811
+        self,
+        runner: Runner,
+        ordered: bool,
     ) -> None:
         async def main() -> None:
             bad: list[Any] = [*range(SETTLED), [0, {"x": threading.Lock()}], *range(10)]
@@ -186,7 +199,9 @@ class TestErrors:
         asyncio.run(main())
 
     def test_an_error_of_the_input_comes_after_the_results_before_it(
-        self, runner: Runner, ordered: bool  # noqa: F811
+        self,
+        runner: Runner,
+        ordered: bool,
     ) -> None:
         def numbers() -> Iterator[int]:
             yield from range(SETTLED)
@@ -246,7 +261,7 @@ class TestClosing:
 
         asyncio.run(main())
 
-    def test_what_is_dropped_is_taken_back(self, runner: Runner, ordered: bool) -> None:  # noqa: F811
+    def test_what_is_dropped_is_taken_back(self, runner: Runner, ordered: bool) -> None:
         async def main() -> None:
             for _ in range(20):
                 count = 0
@@ -275,7 +290,7 @@ class TestValues:
 
         asyncio.run(main())
 
-    def test_large_results_among_small_ones(self, runner: Runner, ordered: bool) -> None:  # noqa: F811
+    def test_large_results_among_small_ones(self, runner: Runner, ordered: bool) -> None:
         async def main() -> None:
             got = await collect(
                 runner.map(together.large_at_times, range(SETTLED), ordered=ordered)
@@ -291,7 +306,9 @@ class TestValues:
         asyncio.run(main())
 
     def test_large_and_shared_arguments_among_small_ones(
-        self, runner: Runner, ordered: bool  # noqa: F811
+        self,
+        runner: Runner,
+        ordered: bool,
     ) -> None:
         queue = Queue[int]()
         shared = Shared([1, 2, 3])
@@ -325,7 +342,7 @@ class TestValues:
             len,
         ],
     )
-    def test_functions_of_every_kind(self, runner: Runner, fn: Any, ordered: bool) -> None:  # noqa: F811
+    def test_functions_of_every_kind(self, runner: Runner, fn: Any, ordered: bool) -> None:
         async def main() -> None:
             items: list[Any] = ["x" * n for n in range(500)] if fn is len else list(range(SETTLED))
             got = await collect(runner.map(fn, items, ordered=ordered))
@@ -335,7 +352,10 @@ class TestValues:
 
     @pytest.mark.parametrize("concurrency", [1, 2, 3, 50, 1_000, None])
     def test_with_any_concurrency(
-        self, runner: Runner, concurrency: int | None, ordered: bool  # noqa: F811
+        self,
+        runner: Runner,
+        concurrency: int | None,
+        ordered: bool,
     ) -> None:
         async def main() -> None:
             mapped = runner.map(

@@ -34,11 +34,12 @@ MOST_ITEMS = 128
 #: How long a worker shall be at a batch, in nanoseconds.
 _AIM = 100_000
 
-#: How long it may be at it, before it is split, in nanoseconds; and when that is looked at first, in
-#: seconds.
+#: How long it may be at it, before it is split, in nanoseconds.
 _TOO_LONG = 1_000_000
+
+#: In how many seconds that is looked at: at first, and at the most.
 _FIRST_LOOK = 0.001
-_LAST_LOOK = 1.0
+_LONGEST_PAUSE = 1.0
 
 
 class Batches:
@@ -133,7 +134,7 @@ class Watch:
         if progress is None:
             self._look = None
             return
-        self._delay = _FIRST_LOOK if progress else min(2 * self._delay, _LAST_LOOK)
+        self._delay = _FIRST_LOOK if progress else min(2 * self._delay, _LONGEST_PAUSE)
         self._schedule()
 
 
@@ -154,7 +155,8 @@ def batches(calls: Calls, fn: Callable[..., Any]) -> Batches | None:
     prefix: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     if type(fn) is functools.partial:
-        fn, prefix, kwargs = fn.func, fn.args, dict(fn.keywords)
+        partial: functools.partial[Any] = fn
+        fn, prefix, kwargs = partial.func, partial.args, partial.keywords
     try:
         pool = runner._started()
         if not pool.takes_batches(fn):

@@ -133,20 +133,18 @@ class Mapped[R](AsyncIterator[R]):
             raise
         finally:
             self._is_waiting = False
-        error, failure = window.error, window.failure
+        is_input = window.error is None
+        failure = window.failure if is_input else window.error
         await self._close()
+        if failure is None:
+            raise StopAsyncIteration
         try:
-            if error is not None:
-                if isinstance(error, StopAsyncIteration):
-                    raise RuntimeError("a call raised StopAsyncIteration") from error
-                raise error
-            if failure is None:
-                raise StopAsyncIteration
             if isinstance(failure, StopAsyncIteration):
-                raise RuntimeError("an input raised StopAsyncIteration") from failure
+                who = "an input" if is_input else "a call"
+                raise RuntimeError(f"{who} raised StopAsyncIteration") from failure
             raise failure
         finally:
-            del error, failure  # or its traceback would refer to itself
+            del failure  # or its traceback would refer to itself
 
     def _receive(self, sent: int, outcome: Outcome) -> None:
         """The outcome of a batch is there."""

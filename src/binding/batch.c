@@ -267,8 +267,8 @@ decode_values(AioState *state, const AioMessage *message, size_t count, AioPrefe
         Prefix prefix;
         memcpy(&prefix, message->data + offset, sizeof prefix);
         offset += sizeof prefix;
-        PyObject *value = aio_message_decode_part(state, message, offset, prefix.size, prefix.base,
-                                                  prefetch);
+        PyObject *value =
+            aio_message_decode_part(state, message, offset, prefix.size, prefix.base, prefetch);
         offset += prefix.size;
         if (value == NULL) {
             return -1;
@@ -312,8 +312,8 @@ aio_batch_decode(AioState *state, const AioMessage *message, size_t count, int64
         error = PyErr_GetRaisedException(); /* comes after what could be decoded */
     }
     const bool is_large = message->held.count > 0 || message->size > count * LARGE_RESULT;
-    outcome = Py_BuildValue("(OOLOO)", values, error == NULL ? Py_None : error,
-                            (long long)spent_ns, rest, is_large ? Py_True : Py_False);
+    outcome = Py_BuildValue("(OOLOO)", values, error == NULL ? Py_None : error, (long long)spent_ns,
+                            rest, is_large ? Py_True : Py_False);
     Py_XDECREF(error);
     Py_DECREF(values);
     return outcome;
@@ -324,10 +324,9 @@ aio_batch_outcome(AioState *state, AioTask *task)
 {
     AioBatch *batch = task->batch;
     PyObject *rest = PyTuple_New(0);
-    PyObject *outcome =
-        rest == NULL ? NULL
-                     : aio_batch_decode(state, &task->message, batch->ready, batch->spent_ns, rest,
-                                        task);
+    PyObject *outcome = rest == NULL ? NULL
+                                     : aio_batch_decode(state, &task->message, batch->ready,
+                                                        batch->spent_ns, rest, task);
     Py_XDECREF(rest);
     return outcome;
 }

@@ -69,7 +69,8 @@ int aio_batch_run(struct AioWorker *worker, struct AioTask *task);
 unsigned long aio_batch_done(AioBatch *batch);
 
 /* The outcome, for the owner: a tuple (values: list, error: BaseException | None,
- * nanoseconds spent, rest, whether results are large). A new reference; NULL with an exception set. */
+ * nanoseconds spent, rest, whether results are large). A new reference; NULL with an exception set.
+ */
 PyObject *aio_batch_outcome(AioState *state, struct AioTask *task);
 
 /* The same for `count` results in `message`, where the calls of `rest` (borrowed) come next:

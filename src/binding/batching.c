@@ -100,8 +100,8 @@ encode_item(Filling *filling, AioMessage *message, PyObject *args)
             return -1;
         }
     }
-    const int result = aio_message_encode_call(filling->state, message, NULL, NULL, all,
-                                               filling->kwargs);
+    const int result =
+        aio_message_encode_call(filling->state, message, NULL, NULL, all, filling->kwargs);
     Py_DECREF(all);
     return result;
 }
@@ -234,8 +234,8 @@ typedef struct Split {
     AioTask **tasks;   /* for these, owned; NULL what is not there (any more) */
     PyObject *futures; /* a list: for the item that runs, and for each piece */
     AioMessage results;
-    size_t ready;      /* results in there */
-    size_t taken;      /* items taken back */
+    size_t ready; /* results in there */
+    size_t taken; /* items taken back */
     int64_t spent_ns;
 } Split;
 
@@ -325,8 +325,8 @@ rest_of(Split *split, const size_t *counts)
         if (counts[i] == 0) {
             continue;
         }
-        PyObject *pair = Py_BuildValue(
-            "(On)", PyList_GET_ITEM(split->futures, (Py_ssize_t)i), (Py_ssize_t)counts[i]);
+        PyObject *pair = Py_BuildValue("(On)", PyList_GET_ITEM(split->futures, (Py_ssize_t)i),
+                                       (Py_ssize_t)counts[i]);
         if (pair == NULL || PyList_Append(rest, pair) < 0) {
             Py_CLEAR(rest);
         }

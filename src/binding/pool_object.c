@@ -401,9 +401,9 @@ aio_pool_object_lookup(PyObject *object, PyObject *callable, AioFunction **funct
 {
     int result;
     Py_BEGIN_CRITICAL_SECTION(object);
-    result = aio_function_lookup(aio_pool_object_state(object),
-                                 &aio_pool_object_pool(object)->functions, callable, function,
-                                 to_send, is_coroutine);
+    result =
+        aio_function_lookup(aio_pool_object_state(object), &aio_pool_object_pool(object)->functions,
+                            callable, function, to_send, is_coroutine);
     Py_END_CRITICAL_SECTION();
     return result;
 }
@@ -575,9 +575,9 @@ pool_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (object->started) {
         aio_workers_count(pool, &counts);
         pending = aio_pending_count(&pool->unfinished);
-        queued =
-            aio_taskqueue_length(&pool->queue) + aio_coroutines_count_waiting(&pool->coroutines) +
-            atomic_load_explicit(&pool->batched, memory_order_relaxed);
+        queued = aio_taskqueue_length(&pool->queue) +
+                 aio_coroutines_count_waiting(&pool->coroutines) +
+                 atomic_load_explicit(&pool->batched, memory_order_relaxed);
     }
     return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:k,s:k,s:k,s:l,s:l}", "starting", counts.starting,
                          "idle", counts.idle, "busy", counts.busy, "retiring", counts.retiring,

@@ -274,8 +274,8 @@ run_task(AioWorker *worker, AioTask *task)
         if (task->expiry != NULL) {
             aio_expiry_start(task->expiry);
         }
-        status = task->batch != NULL ? (AioTaskStatus)aio_batch_run(worker, task)
-                                     : call(worker, task);
+        status =
+            task->batch != NULL ? (AioTaskStatus)aio_batch_run(worker, task) : call(worker, task);
     }
     end_interruptible(worker);
     const unsigned long count = atomic_load_explicit(&worker->task_count, memory_order_relaxed);
