@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _checks, _context, _core, _naming
-from ._mapping import AnyIterable, Mapped, default_concurrency
+from ._mapping import AnyIterable, Mapped
 from ._options import UNCHANGED, Options
 from ._slots import Slot, Slots
 from ._streaming import Stream
@@ -224,8 +224,9 @@ class Calls:
         ``break`` soon, with ``contextlib.aclosing`` before the block is left.
 
         Args:
-            concurrency: How many calls are accepted and not yet consumed, at most; by default
-                twice the number of workers, or 16 if that is more.
+            concurrency: How many calls are accepted and not yet consumed, at most; by default as
+                many as keep the workers busy: twice the number of workers, or 16 if that is more;
+                more for calls of some microseconds, which are sent together, up to 256 per worker.
             ordered: Whether results come in the order of the input, or as they are done.
 
         Raises:
@@ -234,9 +235,7 @@ class Calls:
 
         Iterating raises what :meth:`run` raises.
         """
-        if concurrency is None:
-            concurrency = default_concurrency(self._runner().workers)
-        else:
+        if concurrency is not None:
             concurrency = _checks.integer("concurrency", concurrency, 1)
         if not callable(fn):
             raise TypeError(f"map() takes a function, not {_checks.kind(fn)}")

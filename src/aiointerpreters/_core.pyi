@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pickle import PickleBuffer
 from typing import Any, Self, final
@@ -41,6 +41,18 @@ class Pool:
         context: tuple[tuple[str, Any], ...] | None,
         /,
     ) -> asyncio.Future[Any]: ...
+    def takes_batches(self, callable: object, /) -> bool: ...
+    def submit_batch(
+        self,
+        callable: object,
+        prefix: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        arguments: Iterator[tuple[Any, ...]],
+        most: int,
+        priority: int,
+        /,
+    ) -> tuple[list[tuple[asyncio.Future[Any], int]], bool, BaseException | None]: ...
+    def split(self, future: asyncio.Future[Any], nanoseconds: int, pieces: int, /) -> bool: ...
     def resize(self, workers: int, /) -> None: ...
     def recycle(self) -> asyncio.Future[None]: ...
     def stats(self) -> dict[str, int]: ...

@@ -27,6 +27,7 @@ typedef struct Decoder {
      * bounded by the message's size, whatever counts it has. */
     size_t awaited;
     const AioHeld *held;
+    size_t held_base;      /* places are counted from there */
     AioPrefetch *prefetch; /* NULL, or what of `held` is copied already */
 } Decoder;
 
@@ -101,12 +102,12 @@ take_held(Decoder *decoder, size_t *place)
     if (take_word(decoder, &number) < 0) {
         return NULL;
     }
-    if (number >= decoder->held->count) {
+    if (number >= decoder->held->count - decoder->held_base) {
         PyErr_SetString(PyExc_SystemError, "aiointerpreters: a message holds less than it says");
         return NULL;
     }
-    *place = (size_t)number;
-    return decoder->held->items[number];
+    *place = decoder->held_base + (size_t)number;
+    return decoder->held->items[*place];
 }
 
 static PyObject *
@@ -407,6 +408,18 @@ PyObject *
 aio_message_decode_prefetched(AioState *state, const AioMessage *message, AioPrefetch *prefetch)
 {
     Decoder decoder = decoder_of(state, message, 1);
+    decoder.prefetch = prefetch;
+    return decode(&decoder);
+}
+
+PyObject *
+aio_message_decode_part(AioState *state, const AioMessage *message, size_t offset, size_t size,
+                        size_t held_base, AioPrefetch *prefetch)
+{
+    Decoder decoder = decoder_of(state, message, 1);
+    decoder.next = message->data + offset;
+    decoder.end = decoder.next + size;
+    decoder.held_base = held_base;
     decoder.prefetch = prefetch;
     return decode(&decoder);
 }

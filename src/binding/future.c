@@ -42,6 +42,12 @@ aio_future_unbind(AioMail *mail)
     }
 }
 
+AioMail *
+aio_future_mail(PyObject *future)
+{
+    return future_data(future)->mail;
+}
+
 static void
 give_up(AioMail *mail)
 {

@@ -21,6 +21,9 @@ PyObject *aio_future_new(AioState *state);
 void aio_future_bind(AioMail *mail);
 void aio_future_unbind(AioMail *mail);
 
+/* The mail that a future, made by aio_future_new(), is bound to; NULL if it is not. */
+AioMail *aio_future_mail(PyObject *future);
+
 /* The future, of one of both kinds, has been settled or is about to be: what it is still bound to
  * is taken back, or stopped. Owner only. */
 void aio_future_give_up(AioState *state, PyObject *future);

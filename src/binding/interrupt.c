@@ -185,7 +185,8 @@ is_task_stuck(AioWorker *worker, int64_t now, int64_t *again, AioStuckNotice **n
 {
     AioPool *pool = worker->pool;
     AioTask *task;
-    bool is_stuck = false, gives_up = false;
+    bool is_stuck = false;
+    long given_up = 0;
 
     *again = AIO_NEVER;
     pthread_mutex_lock(&worker->running_lock);
@@ -199,15 +200,15 @@ is_task_stuck(AioWorker *worker, int64_t now, int64_t *again, AioStuckNotice **n
         *again =
             is_stuck ? now + aio_interrupt_next_pause(&worker->pause_ns) : told_at + pool->grace_ns;
         worker->insist = is_stuck;
-        gives_up = is_stuck && is_abandoned && !task->is_given_up;
-        if (gives_up) {
+        if (is_stuck && is_abandoned && !task->is_given_up) {
             task->is_given_up = true;
             *notice = aio_stuck_notice_new(task, now - told_at);
+            given_up = aio_task_weight(task);
         }
     }
     pthread_mutex_unlock(&worker->running_lock);
-    if (gives_up) { /* who drains the pool waits for it no longer */
-        aio_pending_done(&pool->unfinished);
+    if (given_up > 0) { /* who drains the pool waits for it no longer */
+        aio_pending_done_many(&pool->unfinished, given_up);
     }
     return is_stuck;
 }

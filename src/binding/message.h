@@ -89,6 +89,10 @@ struct AioPrefetch;
 PyObject *aio_message_decode_prefetched(AioState *state, const AioMessage *message,
                                         struct AioPrefetch *prefetch);
 
+/* The value whose bytes are that part of a message; what it holds is counted from `held_base`. */
+PyObject *aio_message_decode_part(AioState *state, const AioMessage *message, size_t offset,
+                                  size_t size, size_t held_base, struct AioPrefetch *prefetch);
+
 /* Make `message` what encoding the tuple (None, type_name, text, "") gives:
  * a failure that is told without the help of an interpreter. Needs no GIL.
  * 0, or -1 where memory is short. */

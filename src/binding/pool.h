@@ -24,6 +24,8 @@ typedef struct AioPool {
     AioTaskQueue queue;
     AioCoroutines coroutines; /* the calls that do not go through the queue */
     AioPending unfinished;    /* tasks accepted and not yet posted or taken back */
+    /* Items in queued batches beyond one for each of these. Relaxed, for statistics. */
+    _Atomic long batched;
     /* Those of workers; one for the pool itself while it is open; one for who is closing it. Its
      * end is when none is left. */
     AioPending threads;

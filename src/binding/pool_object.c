@@ -8,6 +8,7 @@
 
 #include <limits.h>
 
+#include "batching.h"
 #include "bridge.h"
 #include "call.h"
 #include "core/clock.h"
@@ -383,6 +384,82 @@ failed:
     return NULL;
 }
 
+/* ---- for batching.c ---- */
+
+AioState *
+aio_pool_object_state(PyObject *object)
+{
+    return state_of((PoolObject *)object);
+}
+
+AioPool *
+aio_pool_object_pool(PyObject *object)
+{
+    return ((PoolObject *)object)->pool;
+}
+
+AioBridge *
+aio_pool_object_bridge(PyObject *object)
+{
+    AioState *state = aio_pool_object_state(object);
+    return check_open(state, (PoolObject *)object) < 0
+               ? NULL
+               : running_bridge(state, (PoolObject *)object);
+}
+
+int
+aio_pool_object_lookup(PyObject *object, PyObject *callable, AioFunction **function,
+                       PyObject **to_send, bool *is_coroutine)
+{
+    int result;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    result =
+        aio_function_lookup(aio_pool_object_state(object), &aio_pool_object_pool(object)->functions,
+                            callable, function, to_send, is_coroutine);
+    Py_END_CRITICAL_SECTION();
+    return result;
+}
+
+int
+aio_pool_object_send(PyObject *object, AioBridge *bridge, AioTask *task, PyObject *future)
+{
+    AioState *state = aio_pool_object_state(object);
+    AioPool *pool = aio_pool_object_pool(object);
+    /* The pool may have ended since, while encoding ran Python code for example. */
+    if (bridge->channel == NULL) {
+        raise_closed(state, pool);
+        aio_task_free(task);
+        return -1;
+    }
+    aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
+    aio_pending_add_many(&pool->unfinished, task->batch == NULL ? 1 : (long)task->batch->count);
+    if (task->batch != NULL) {
+        aio_batch_count(task->batch);
+    }
+    aio_future_bind(&task->mail);
+    switch (aio_taskqueue_push(&pool->queue, &task->queue_node)) {
+    case AIO_PUSH_COVERED:
+        break;
+    case AIO_PUSH_WAITS:
+        if (ask_for_worker(pool) || !aio_task_take_back(task)) {
+            break;
+        }
+        aio_raise_runner_error(state, "the runner has no worker, and the system has no room for "
+                                      "another thread");
+        goto refused;
+    case AIO_PUSH_CLOSED:
+        raise_closed(state, pool);
+        goto refused;
+    }
+    aio_bridge_expect(state, bridge);
+    return 0;
+refused:
+    aio_mail_abandon(&task->mail);
+    aio_pending_done_many(&pool->unfinished, aio_task_weight(task));
+    aio_task_free(task);
+    return -1;
+}
+
 /* functools.partial(f, *a, **k)(*args, **kwargs) is f(*a, *args, **{**k, **kwargs}):
  * sent like that, f is found by name like any function. */
 static PyObject *
@@ -540,8 +617,9 @@ pool_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (object->started) {
         aio_workers_count(pool, &counts);
         pending = aio_pending_count(&pool->unfinished);
-        queued =
-            aio_taskqueue_length(&pool->queue) + aio_coroutines_count_waiting(&pool->coroutines);
+        queued = aio_taskqueue_length(&pool->queue) +
+                 aio_coroutines_count_waiting(&pool->coroutines) +
+                 atomic_load_explicit(&pool->batched, memory_order_relaxed);
     }
     return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:k,s:k,s:k,s:l,s:l}", "starting", counts.starting,
                          "idle", counts.idle, "busy", counts.busy, "retiring", counts.retiring,
@@ -733,6 +811,19 @@ static PyMethodDef pool_methods[] = {
     {"submit_with", (PyCFunction)(void (*)(void))pool_submit_with, METH_FASTCALL,
      PyDoc_STR("submit_with(callable, args, kwargs, priority, timeout, deadline, context): as "
                "submit.")},
+    {"takes_batches", aio_batching_py_takes_batches, METH_O,
+     PyDoc_STR("takes_batches(callable): whether its calls may travel together.")},
+    {"submit_batch", (PyCFunction)(void (*)(void))aio_batching_py_submit, METH_FASTCALL,
+     PyDoc_STR("submit_batch(callable, prefix, kwargs, arguments, most, priority): pull so many "
+               "tuples of arguments, or fewer, from an iterator, and submit them.\n\n"
+               "Returns what was submitted, pairs of a future and how many calls it stands for (0: "
+               "it is a single call's own); whether there may be more; and what was raised, or "
+               "None. The future of a batch gets a tuple: a list of results, the error after "
+               "them or None, the time spent, and what follows, as such pairs.")},
+    {"split", (PyCFunction)(void (*)(void))aio_batching_py_split, METH_FASTCALL,
+     PyDoc_STR("split(future, nanoseconds, pieces): if that batch has run for so long, let its "
+               "future be done with the results so far, and send what has not been begun anew, in "
+               "so many pieces. Returns whether it was split.")},
     {"resize", pool_resize, METH_O, PyDoc_STR("resize(workers): how many there are from now on.")},
     {"recycle", pool_recycle, METH_NOARGS,
      PyDoc_STR("A future that is done once all workers are new ones.")},

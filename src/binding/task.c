@@ -36,6 +36,7 @@ aio_task_new(AioPool *pool, const AioFunction *function, bool is_coroutine)
     atomic_init(&task->abandoned, false);
     task->is_given_up = false;
     task->expiry = NULL;
+    task->batch = NULL;
     task->lent = (AioHeld){0};
     task->prefetch = NULL;
     aio_list_node_init(&task->copy_link);
@@ -52,11 +53,21 @@ aio_task_free(AioTask *task)
     }
     aio_message_clear(&task->message);
     aio_held_clear(&task->lent);
+    if (task->batch != NULL) {
+        aio_batch_free(task->batch);
+    }
     if (task->expiry != NULL && !aio_pool_is_forked(task->pool)) {
         aio_expiry_release(task->expiry);
     }
     aio_pool_release(task->pool);
     free(task);
+}
+
+long
+aio_task_weight(AioTask *task)
+{
+    /* While its results are being copied it is one more. */
+    return task->batch != NULL && task->prefetch == NULL ? aio_batch_close(task->batch) : 1;
 }
 
 void
@@ -65,10 +76,11 @@ aio_task_complete(AioTask *task, AioTaskStatus status)
     /* Posting gives the task away, and with it its reference to the pool. */
     AioPool *pool = aio_pool_acquire(task->pool);
     const bool is_counted = !task->is_given_up;
+    const long weight = aio_task_weight(task);
     task->status = status;
     aio_mail_post(&task->mail);
     if (is_counted) {
-        aio_pending_done(&pool->unfinished);
+        aio_pending_done_many(&pool->unfinished, weight);
     }
     aio_pool_release(pool);
 }
@@ -83,7 +95,9 @@ decode_outcome(AioState *state, AioTask *task, bool *is_exception)
     switch (task->status) {
     case AIO_TASK_RETURNED:
         *is_exception = false;
-        value = aio_message_decode_prefetched(state, &task->message, task->prefetch);
+        value = task->batch != NULL
+                    ? aio_batch_outcome(state, task)
+                    : aio_message_decode_prefetched(state, &task->message, task->prefetch);
         break;
     case AIO_TASK_RAISED:
         value = aio_failure_decode(state, &task->message, AIO_HELPER_REBUILD);
@@ -161,10 +175,11 @@ aio_task_abandon(AioTask *task)
         return;
     }
     if (aio_task_take_back(task)) {
+        const long weight = aio_task_weight(task);
         aio_mail_abandon(&task->mail);
         aio_pool_acquire(pool);
         aio_task_free(task);
-        aio_pending_done(&pool->unfinished);
+        aio_pending_done_many(&pool->unfinished, weight);
         if (atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
             aio_workers_hurry(pool); /* it may have been the last thing to do */
         }

@@ -21,6 +21,7 @@
 #include <Python.h>
 #include <stdatomic.h>
 
+#include "batch.h"
 #include "bridge.h"
 #include "core/taskqueue.h"
 #include "function.h"
@@ -68,6 +69,7 @@ typedef struct AioTask {
     bool is_given_up;
     struct AioExpiry *expiry; /* its time limits, owned; or NULL */
     AioMessage message;       /* the call; then, written by the worker, its outcome */
+    AioBatch *batch;          /* NULL, or what makes it several calls: see batch.h; owned */
     AioHeld lent;             /* what the call held, until the task is freed by its caller */
     /* Where the result is large: see copier.h. */
     AioListNode copy_link;
@@ -95,6 +97,10 @@ void aio_task_free(AioTask *task);
 /* Settle the task's future by its outcome, and free the task; from a callback of the loop. As
  * aio_future_set_result(). Owner only. */
 int aio_task_deliver(AioState *state, AioTask *task);
+
+/* As how many calls it counts in the pool's `unfinished`, when it leaves that: a batch can't be
+ * split from then on. Any thread. */
+long aio_task_weight(AioTask *task);
 
 /* Post a task that has ended, and count it as done. Takes the task. */
 void aio_task_complete(AioTask *task, AioTaskStatus status);

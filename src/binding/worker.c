@@ -304,14 +304,16 @@ run_task(AioWorker *worker, AioTask *task)
         if (task->expiry != NULL) {
             aio_expiry_start(task->expiry);
         }
-        status = call(worker, task);
+        status =
+            task->batch != NULL ? (AioTaskStatus)aio_batch_run(worker, task) : call(worker, task);
     }
     end_interruptible(worker);
     if (worker->pool->workers.is_elastic) { /* no other need be started for the caller's next */
         aio_taskqueue_expect(&worker->pool->queue, &worker->consumer);
     }
     const unsigned long count = atomic_load_explicit(&worker->task_count, memory_order_relaxed);
-    atomic_store_explicit(&worker->task_count, count + 1, memory_order_relaxed);
+    const unsigned long more = task->batch != NULL ? aio_batch_done(task->batch) : 1;
+    atomic_store_explicit(&worker->task_count, count + more, memory_order_relaxed);
     aio_task_complete(task, status);
     /* Not while it ran: its successor would run the next one beside it, and have one, too. */
     if (worker->tasks_left > 0 && (worker->tasks_left > 1 || aio_workers_renew(worker))) {

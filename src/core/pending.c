@@ -23,7 +23,13 @@ aio_pending_destroy(AioPending *pending)
 void
 aio_pending_add(AioPending *pending)
 {
-    atomic_fetch_add(&pending->count, 1);
+    aio_pending_add_many(pending, 1);
+}
+
+void
+aio_pending_add_many(AioPending *pending, long count)
+{
+    atomic_fetch_add(&pending->count, count);
 }
 
 bool
@@ -41,10 +47,16 @@ aio_pending_add_unless_zero(AioPending *pending)
 void
 aio_pending_done(AioPending *pending)
 {
+    aio_pending_done_many(pending, 1);
+}
+
+void
+aio_pending_done_many(AioPending *pending, long count)
+{
     AioList ready;
     AioListNode *link;
 
-    if (atomic_fetch_sub(&pending->count, 1) != 1) {
+    if (atomic_fetch_sub(&pending->count, count) != count) {
         return;
     }
     aio_list_init(&ready);

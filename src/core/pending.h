@@ -34,12 +34,14 @@ int aio_pending_init(AioPending *pending, long count);
 void aio_pending_destroy(AioPending *pending);
 
 void aio_pending_add(AioPending *pending);
+void aio_pending_add_many(AioPending *pending, long count);
 
 /* Add one only if the count is not zero; true if it was added. */
 bool aio_pending_add_unless_zero(AioPending *pending);
 
 /* Finish one. At zero the waiters are notified from here. */
 void aio_pending_done(AioPending *pending);
+void aio_pending_done_many(AioPending *pending, long count);
 
 static inline long
 aio_pending_count(AioPending *pending)
