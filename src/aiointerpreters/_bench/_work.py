@@ -1,0 +1,29 @@
+"""What the suite calls in workers: importable by every peer, and little is imported here.
+
+The original package's workers find it under another package's name; so nothing here imports ours.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def noop(value: object = None) -> object:
+    """Do nothing: only the way there and back is measured."""
+    return value
+
+
+def nap(seconds: float) -> None:
+    """Keep a worker occupied, so that the next call starts another one."""
+    time.sleep(seconds)
+
+
+async def call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call it: for aiomultiprocess, which runs coroutine functions only."""
+    return function(*args)
+
+
+async def call_packed(packed: tuple[Callable[..., Any], Any]) -> Any:
+    """Do the same with one argument, for its `map`."""
+    function, argument = packed
+    return function(argument)
