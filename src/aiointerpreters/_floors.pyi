@@ -1,0 +1,3 @@
+"""What the machine takes by itself, for the benchmark suite; see src/floors."""
+
+def wake(rounds: int, spin_ns: int, pause_ns: int, /) -> list[float]: ...
