@@ -4,6 +4,7 @@
 
 #include <Python.h>
 
+extern PyMethodDef floors_interpreters_methods[];
 extern PyMethodDef floors_wake_methods[];
 
 #endif

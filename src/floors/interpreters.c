@@ -100,8 +100,8 @@ wait_until_zero(Floor *floor, const long *count)
     }
 }
 
-PyObject *
-aio_floor_interpreters(PyObject *Py_UNUSED(module), PyObject *args)
+static PyObject *
+interpreters(PyObject *Py_UNUSED(module), PyObject *args)
 {
     long threads;
     PyObject *meanwhile = Py_None, *result = NULL, *none = NULL;
@@ -153,3 +153,12 @@ aio_floor_interpreters(PyObject *Py_UNUSED(module), PyObject *args)
     PyEval_RestoreThread(tstate);
     return result;
 }
+
+PyMethodDef floors_interpreters_methods[] = {
+    {"interpreters", interpreters, METH_VARARGS,
+     PyDoc_STR("interpreters($module, threads, meanwhile=None, /)\n--\n\n"
+               "Make so many bare interpreters, each with its own GIL on a thread of its own.\n\n"
+               "Returns the milliseconds until the last is there; they are ended again.\n"
+               "`meanwhile` is called while all of them live.")},
+    {NULL, NULL, 0, NULL},
+};

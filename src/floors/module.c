@@ -9,7 +9,10 @@
 static int
 module_exec(PyObject *module)
 {
-    return PyModule_AddFunctions(module, floors_wake_methods);
+    if (PyModule_AddFunctions(module, floors_wake_methods) < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, floors_interpreters_methods);
 }
 
 static PyModuleDef_Slot module_slots[] = {

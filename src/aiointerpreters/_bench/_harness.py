@@ -222,10 +222,12 @@ async def side_process(settings: Settings, side: str) -> AsyncIterator[SideProce
     Raises:
         SideError: It could not be started.
     """
+    from ._sides import SIDES
+
     with contextlib.ExitStack() as stack:
         complaints = stack.enter_context(tempfile.TemporaryFile())
         package = f"{__package__}._child"
-        environment = dict(os.environ)
+        environment = {**os.environ, **SIDES[side].environment}
         if side.startswith("original"):
             # It has our package's name. So ours must not be found there, and the suite has another.
             folder = stack.enter_context(tempfile.TemporaryDirectory())

@@ -9,6 +9,8 @@ alike, as they meet at two named pipes:
 What a worker runs is imported there: so this module imports next to nothing.
 """
 
+from __future__ import annotations
+
 import os
 
 TYPE_CHECKING = False
@@ -23,7 +25,7 @@ def attend(folder: str) -> None:
     _transfer(folder, "leave", os.O_RDONLY, lambda pipe: os.read(pipe, 1))
 
 
-def _transfer(folder: str, name: str, mode: int, action: "Callable[[int], object]") -> None:
+def _transfer(folder: str, name: str, mode: int, action: Callable[[int], object]) -> None:
     pipe = os.open(os.path.join(folder, name), mode)
     try:
         action(pipe)
@@ -38,7 +40,7 @@ class Meeting:
         await meeting.hold(pool.call, workers)
     """
 
-    def __enter__(self) -> "Meeting":
+    def __enter__(self) -> Meeting:
         import tempfile
 
         self._folder = tempfile.TemporaryDirectory()
@@ -56,7 +58,7 @@ class Meeting:
         os.close(self._leave)
         self._folder.cleanup()
 
-    async def hold(self, call: "Callable[..., Awaitable[Any]]", workers: int) -> None:
+    async def hold(self, call: Callable[..., Awaitable[Any]], workers: int) -> None:
         """Call all workers together; `call(function, *args)` is the pool's."""
         import asyncio
 

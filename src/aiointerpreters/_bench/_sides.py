@@ -8,10 +8,10 @@ import importlib.util
 import os
 import site
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,7 @@ class Side:
     open: Open
     needs: str = ""  # the module to be installed
     python: tuple[int, int] = (3, 13)
+    environment: Mapping[str, str] = field(default_factory=dict)  # of its process, besides ours
 
     def missing(self, settings: Settings) -> str | None:
         """Say why it can't be measured here; None if it can."""
@@ -151,6 +152,7 @@ async def original(workers: int) -> AsyncIterator[Opened]:
 SIDES: dict[str, Side] = {
     "run": Side(_ours("run")),
     "submit": Side(_ours("submit")),
+    "run, no spinning": Side(_ours("run"), environment={"AIOINTERPRETERS_SPIN": "0"}),
     "ThreadPoolExecutor": Side(_thread_pool),
     "InterpreterPoolExecutor": Side(_interpreter_pool, python=(3, 14)),
     "ProcessPoolExecutor": Side(_process_pool),
@@ -161,4 +163,4 @@ SIDES: dict[str, Side] = {
 }
 
 OURS = ("run", "submit")
-PEERS = tuple(name for name in SIDES if name not in OURS and not name.startswith("("))
+PEERS = tuple(name for name in SIDES if not name.startswith((*OURS, "(")))
