@@ -3,9 +3,14 @@
 The original package's workers find it under another package's name; so nothing here imports ours.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each worker would keep them in memory
+    from collections.abc import Callable
+    from typing import Any
 
 
 def noop(value: object = None) -> object:
@@ -21,9 +26,3 @@ def nap(seconds: float) -> None:
 async def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call it: for aiomultiprocess, which runs coroutine functions only."""
     return function(*args)
-
-
-async def call_packed(packed: tuple[Callable[..., Any], Any]) -> Any:
-    """Do the same with one argument, for its `map`."""
-    function, argument = packed
-    return function(argument)
