@@ -1,4 +1,4 @@
-"""`python -m aiointerpreters bench`: its options, the choice of sections, what becomes of tables."""
+"""`python -m aiointerpreters bench`: its options, which sections, and what becomes of tables."""
 
 import argparse
 import asyncio
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
         if name not in known:
             options.parser.error(f"there is no section {name!r}; there are: {', '.join(known)}")
     chosen: Sequence[str] = options.sections or known
-    rounds = options.rounds or (2 if options.quick else 7)
+    rounds = options.rounds or (1 if options.quick else 7)
 
     machine = _machine.describe()
     _printing.show(_printing.heading(machine, options.workers))

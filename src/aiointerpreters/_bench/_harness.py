@@ -29,7 +29,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import IO, Any, Self
 
 HERE = Path(__file__).parent
 
@@ -38,6 +38,10 @@ type Samples = dict[str, list[float] | str]
 
 #: So many samples of a measure are kept for each row.
 KEPT = 400
+
+#: Seconds that a side has to start all of its workers, and to end them.
+OPENING_LIMIT = 30.0
+CLOSING_LIMIT = 5.0
 
 
 # ---- what is measured --------------------------------------------------------------------------
@@ -59,7 +63,7 @@ class Row:
 
     side: str
     samples: dict[str, list[float]]
-    notes: dict[str, str] = field(default_factory=dict)  # by measure: why it has no samples
+    notes: dict[str, str] = field(default_factory=dict)  # why a measure, or "" any, has no samples
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ class Turn:
 
     function: Callable[..., Awaitable[Samples]]
     args: tuple[Any, ...] = ()
-    limit: float = 30.0  # seconds; a side that takes longer is given up
+    limit: float = 30.0  # seconds; who takes longer is given up
+    kind: str = ""  # if one fails, no other of that kind is run with that side
 
 
 @dataclass(frozen=True)
@@ -114,99 +119,83 @@ class Entry:
 
 
 class SideError(Exception):
-    """A side could not be started, failed, or took too long. It is not asked again."""
-
-
-async def alternate(
-    settings: Settings, entries: Sequence[Entry], warm_up: bool = True
-) -> list[Row]:
-    """Start all entries' sides, let them take turns, and return their rows.
-
-    An entry whose side is missing here has no row; one whose side fails has its notes.
-    """
-    from ._sides import SIDES
-
-    here = [entry for entry in entries if SIDES[entry.side].missing(settings) is None]
-    results = [_Result() for _ in here]
-    async with AsyncExitStack() as stack:
-        processes = []
-        for entry, result in zip(here, results, strict=True):
-            try:
-                process = await stack.enter_async_context(side_process(settings, entry.side))
-            except SideError as error:
-                result.failure = str(error)
-                process = None
-            processes.append(process)
-        for round_number in range(settings.rounds + warm_up):
-            for place in range(len(here)):
-                index = (place + round_number) % len(here)
-                process, result = processes[index], results[index]
-                if process is None or result.failure:
-                    continue
-                try:
-                    for turn in here[index].turns:
-                        samples = await process.turn(turn)
-                        result.add(samples, counts=round_number > 0 or not warm_up)
-                except SideError as error:
-                    result.failure = str(error)
-    return [result.row(entry.row) for entry, result in zip(here, results, strict=True)]
-
-
-class _Result:
-    """What one entry has measured so far."""
-
-    def __init__(self) -> None:
-        self.samples: dict[str, list[float]] = {}
-        self.notes: dict[str, str] = {}
-        self.failure = ""
-
-    def add(self, samples: Samples, counts: bool) -> None:
-        for name, values in samples.items():
-            if isinstance(values, str):
-                self.notes[name] = values
-            elif counts:
-                self.samples.setdefault(name, []).extend(values)
-
-    def row(self, name: str) -> Row:
-        notes = dict(self.notes)
-        if self.failure:
-            notes[""] = self.failure  # of whatever has no samples
-        return Row(name, {name: thinned(values) for name, values in self.samples.items()}, notes)
+    """A side could not be started, failed, or took too long."""
 
 
 class SideProcess:
-    """A process with one open side; it runs turns as it is told."""
+    """A process with one open side; it runs turns as it is told. A context manager, too."""
 
-    def __init__(self, process: asyncio.subprocess.Process, complaints: Any) -> None:
-        self._process = process
-        self._complaints = complaints
+    def __init__(self, settings: Settings, side: str) -> None:
+        self._settings = settings
+        self._side = side
+        self._process: asyncio.subprocess.Process | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._complaints: IO[bytes] = self._stack.enter_context(tempfile.TemporaryFile())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    async def open(self) -> None:
+        """Start it, and all of the side's workers.
+
+        Raises:
+            SideError: That failed, or took too long.
+        """
+        from ._sides import SIDES
+
+        module = f"{__package__}._child"
+        environment = {**os.environ, **SIDES[self._side].environment}
+        if self._side.startswith("original"):
+            # It has our package's name. So the suite goes by another there, beside it.
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+            os.symlink(HERE, os.path.join(folder, "_bench"))
+            environment["PYTHONPATH"] = os.pathsep.join([str(self._settings.original), folder])
+            module = "_bench._child"
+        settings = self._settings
+        self._complaints.truncate(0)
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, self._side, str(settings.workers), settings.loop),
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=self._complaints,
+            limit=2**26,  # of a line: it holds all samples of a turn
+            start_new_session=True,  # so that its own processes can be ended with it
+        )
+        await self._answer(OPENING_LIMIT)
 
     async def turn(self, turn: Turn) -> Samples:
-        """Run it there."""
+        """Run it there.
+
+        Raises:
+            SideError: It failed, or took too long.
+        """
+        assert self._process
+        assert self._process.stdin
         module = turn.function.__module__.rpartition(".")[2]
         request = {"module": module, "function": turn.function.__qualname__, "args": turn.args}
-        samples: Samples = await self.ask(request, turn.limit)
-        return samples
+        with contextlib.suppress(ConnectionError):  # there is no answer then, either
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        return await self._answer(turn.limit)
 
-    async def ask(self, request: object, limit: float) -> Any:
-        """Send a line, and wait for the answer's."""
-        assert self._process.stdin
+    async def _answer(self, limit: float) -> Samples:
+        assert self._process
         assert self._process.stdout
         try:
             async with asyncio.timeout(limit):
-                if request is not None:
-                    self._process.stdin.write(json.dumps(request).encode() + b"\n")
                 line = await self._process.stdout.readline()
         except TimeoutError:
             raise SideError(f"took longer than {limit:g} s") from None
-        except ConnectionError:
-            line = b""
         if not line:
             raise SideError(self._last_words())
         answer = json.loads(line)
         if "failed" in answer:
             raise SideError(answer["failed"])
-        return answer["samples"]
+        samples: Samples = answer["samples"]
+        return samples
 
     def _last_words(self) -> str:
         self._complaints.seek(0)
@@ -214,56 +203,117 @@ class SideProcess:
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"its process ended: {last}" if last else "its process ended"
 
+    async def close(self) -> None:
+        """Let it close its side; kill what doesn't end soon, and what it leaves behind."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin
+        try:
+            process.stdin.close()
+            async with asyncio.timeout(CLOSING_LIMIT):
+                await process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
 
 @asynccontextmanager
 async def side_process(settings: Settings, side: str) -> AsyncIterator[SideProcess]:
-    """Start a side with all its workers, in a process of its own.
+    """Open a side in a process of its own, for those who do without taking turns.
 
     Raises:
-        SideError: It could not be started.
+        SideError: That failed, or took too long.
+    """
+    with SideProcess(settings, side) as process:
+        try:
+            await process.open()
+            yield process
+        finally:
+            await process.close()
+
+
+async def alternate(
+    settings: Settings, entries: Sequence[Entry], warm_up: bool = True
+) -> list[Row]:
+    """Start all entries' sides, let them take turns, and return their rows.
+
+    In each round all do their first turn, then all do their second, and so on. An entry whose side
+    is missing here has no row; one whose side fails has its notes.
     """
     from ._sides import SIDES
 
-    with contextlib.ExitStack() as stack:
-        complaints = stack.enter_context(tempfile.TemporaryFile())
-        package = f"{__package__}._child"
-        environment = {**os.environ, **SIDES[side].environment}
-        if side.startswith("original"):
-            # It has our package's name. So ours must not be found there, and the suite has another.
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            os.symlink(HERE, os.path.join(folder, "_bench"))
-            environment["PYTHONPATH"] = os.pathsep.join([str(settings.original), folder])
-            package = "_bench._child"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", package, side, str(settings.workers), settings.loop),
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=complaints,
-            limit=2**26,  # of a line: it holds all samples of a turn
-            start_new_session=True,  # so that its own processes can be ended with it
-        )
+    here = [entry for entry in entries if SIDES[entry.side].missing(settings) is None]
+    async with AsyncExitStack() as stack:
+        players = [
+            _Player(entry, stack.enter_context(SideProcess(settings, entry.side))) for entry in here
+        ]
+        stack.push_async_callback(_close_all, players)
+        async with asyncio.TaskGroup() as group:
+            for player in players:
+                group.create_task(player.open())
+        for round_number in range(settings.rounds + warm_up):
+            counts = round_number > 0 or not warm_up
+            for turn_number in range(max((len(entry.turns) for entry in here), default=0)):
+                for place in range(len(players)):
+                    player = players[(place + round_number) % len(players)]
+                    await player.play(turn_number, counts)
+    return [player.row() for player in players]
+
+
+class _Player:
+    """An entry, its side's process, and what it has measured so far."""
+
+    def __init__(self, entry: Entry, process: SideProcess) -> None:
+        self._entry = entry
+        self._process = process
+        self._is_open = False
+        self._samples: dict[str, list[float]] = {}
+        self._notes: dict[str, str] = {}  # by a turn's kind, or a measure's name
+
+    async def open(self) -> None:
+        """Start the side; if that fails, it has had its turns."""
         try:
-            opened = SideProcess(process, complaints)
-            await opened.ask(None, 30.0)
-            yield opened
-        finally:
-            await _end(process)
+            await self._process.open()
+            self._is_open = True
+        except SideError as error:
+            self._notes.setdefault("", str(error))
+
+    async def play(self, turn_number: int, counts: bool) -> None:
+        """Do this turn, unless one of its kind has failed before."""
+        if not self._is_open or turn_number >= len(self._entry.turns):
+            return
+        turn = self._entry.turns[turn_number]
+        if turn.kind in self._notes:
+            return
+        try:
+            samples = await self._process.turn(turn)
+        except SideError as error:
+            # Whatever state it is in now: what else it does is measured with a fresh one.
+            self._notes[turn.kind] = str(error)
+            self._is_open = False
+            await self._process.close()
+            await self.open()
+            return
+        for name, values in samples.items():
+            if isinstance(values, str):
+                self._notes[name] = values
+            elif counts:
+                self._samples.setdefault(name, []).extend(values)
+
+    async def close(self) -> None:
+        await self._process.close()
+
+    def row(self) -> Row:
+        samples = {name: thinned(values) for name, values in self._samples.items()}
+        return Row(self._entry.row, samples, self._notes)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Let it close its side; kill what doesn't end soon, and what it leaves behind."""
-    assert process.stdin
-    try:
-        process.stdin.close()
-        async with asyncio.timeout(5):
-            await process.wait()
-    except TimeoutError:
-        pass
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+async def _close_all(players: Sequence[_Player]) -> None:
+    await asyncio.gather(*(player.close() for player in players))
 
 
 # ---- for turns ---------------------------------------------------------------------------------

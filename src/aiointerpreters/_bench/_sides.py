@@ -5,8 +5,6 @@ Each is opened in a process of its own (see `_harness.py`), with all of its work
 
 import asyncio
 import importlib.util
-import os
-import site
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -29,6 +27,7 @@ class Opened:
     workers: int
     call: Call  # call(function, *args)
     map: Map | None = None  # the side's own, if it has one: map(function, items)
+    burst: int = 5_000  # so many calls at once don't take for ever
 
     async def in_every_worker(self, function: Callable[..., object], *args: object) -> None:
         """Call it in each worker; it must take long enough for that."""
@@ -101,12 +100,11 @@ def _thread_pool(workers: int) -> AbstractAsyncContextManager[Opened]:
 
 
 def _interpreter_pool(workers: int) -> AbstractAsyncContextManager[Opened]:
-    from concurrent.futures import InterpreterPoolExecutor  # type: ignore[attr-defined,unused-ignore]
+    if sys.version_info >= (3, 14):
+        from concurrent.futures import InterpreterPoolExecutor
 
-    # Its interpreters don't inherit sys.path, and must find what is called.
-    add_path = partial(site.addsitedir, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
-    pool = InterpreterPoolExecutor(workers, initializer=add_path)
-    return _executor(pool, workers)
+        return _executor(InterpreterPoolExecutor(workers), workers)
+    raise NotImplementedError
 
 
 def _process_pool(workers: int) -> AbstractAsyncContextManager[Opened]:
@@ -114,6 +112,56 @@ def _process_pool(workers: int) -> AbstractAsyncContextManager[Opened]:
     from multiprocessing import get_context
 
     return _executor(ProcessPoolExecutor(workers, get_context("spawn")), workers)
+
+
+def _loky(workers: int) -> AbstractAsyncContextManager[Opened]:
+    from loky import ProcessPoolExecutor
+
+    return _executor(ProcessPoolExecutor(workers, timeout=None), workers)
+
+
+@asynccontextmanager
+async def _anyio(workers: int) -> AsyncIterator[Opened]:
+    from anyio import CapacityLimiter, to_interpreter
+
+    limiter = CapacityLimiter(workers)
+    call = partial(to_interpreter.run_sync, limiter=limiter)
+    # Whatever the limiter says, each call of a burst that finds no idle interpreter makes one.
+    opened = Opened(workers, call, burst=100)
+    await opened.in_every_worker(nap, 0.05)
+    yield opened
+
+
+@asynccontextmanager
+async def _aiomultiprocess(workers: int) -> AsyncIterator[Opened]:
+    from aiomultiprocess import Pool
+
+    from ._work import call
+
+    async with Pool(workers) as pool:
+
+        def call_in_pool(function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+            result: Awaitable[Any] = pool.apply(call, (function, *args))
+            return result
+
+        async def map_in_pool(function: Callable[[Any], Any], items: Iterable[Any]) -> Any:
+            # Awaited as a whole: to iterate takes a pause of 5 ms for each.
+            for result in await pool.starmap(call, [(function, item) for item in items]):
+                yield result
+
+        opened = Opened(workers, call_in_pool, map_in_pool, burst=1000)
+        await opened.in_every_worker(nap, 0.05)
+        yield opened
+
+
+@asynccontextmanager
+async def original(workers: int) -> AsyncIterator[Opened]:
+    """The package from PyPI whose name ours has; its process finds it in place of ours."""
+    from aiointerpreters.runner import Runner
+
+    with Runner(workers=workers).start() as runner:
+        await runner.run(noop, 0)
+        yield Opened(workers, runner.run)
 
 
 # ---- floors ----
@@ -139,16 +187,6 @@ async def _nothing(workers: int) -> AsyncIterator[Opened]:
     yield Opened(workers, call)
 
 
-@asynccontextmanager
-async def original(workers: int) -> AsyncIterator[Opened]:
-    """The package from PyPI whose name ours has; its process finds it in place of ours."""
-    from aiointerpreters.runner import Runner
-
-    with Runner(workers=workers).start() as runner:
-        await runner.run(noop, 0)
-        yield Opened(workers, runner.run)
-
-
 SIDES: dict[str, Side] = {
     "run": Side(_ours("run")),
     "submit": Side(_ours("submit")),
@@ -156,6 +194,9 @@ SIDES: dict[str, Side] = {
     "ThreadPoolExecutor": Side(_thread_pool),
     "InterpreterPoolExecutor": Side(_interpreter_pool, python=(3, 14)),
     "ProcessPoolExecutor": Side(_process_pool),
+    "anyio.to_interpreter": Side(_anyio, needs="anyio", python=(3, 14)),
+    "loky": Side(_loky, needs="loky"),
+    "aiomultiprocess": Side(_aiomultiprocess, needs="aiomultiprocess"),
     "original 0.5.0": Side(original, python=(3, 14)),
     "(on the loop)": Side(_on_the_loop),
     "(asyncio alone)": Side(_nothing),

@@ -60,7 +60,7 @@ def _page(paragraphs: int) -> tuple[str]:
     body = "\n".join(
         f'<div class="entry" id="e{n}"><h2>Entry {n} &amp; its neighbours</h2>\n'
         f'<p>See <a class="ref" href="/wiki/Page_{n}?from={n * 7}&amp;lang=en">page <b>{n}</b></a>'
-        f' or the <em>index</em>.<br>Changed &ndash; {n % 28 + 1} May. <!-- cached --></p></div>'
+        f" or the <em>index</em>.<br>Changed &ndash; {n % 28 + 1} May. <!-- cached --></p></div>"
         if n % 4 == 3
         else f'<p class="note">Plain text with <a href="#e{n}">a link</a> &lt;{n}&gt;.</p>'
         for n in range(paragraphs)
@@ -106,7 +106,8 @@ def count_tokens(source: str) -> dict[str, int]:
 
 
 def _program(lines: int) -> tuple[str]:
-    return ("".join(f"total_{n} = weigh({n}, 'text', x[{n}:]) * 3.5  # {n}\n" for n in range(lines)),)
+    line = "total_{0} = weigh({0}, 'text', x[{0}:]) * 3.5  # {0}\n".format
+    return ("".join(map(line, range(lines))),)
 
 
 # ---- transform JSON ----
@@ -125,11 +126,12 @@ def summarize(text: str) -> str:
 
 
 def _orders(count: int) -> tuple[str]:
+    items = [[{"name": f"item {m}", "price": m + 0.5} for m in range(n)] for n in range(5)]
     orders = [
         {
             "id": n,
             "customer": {"name": f"customer {n % 17}", "city": "Springfield", "vip": n % 3 == 0},
-            "items": [{"name": f"item {m}", "price": m + 0.5, "count": n % 4} for m in range(n % 5)],
+            "items": [item | {"count": n % 4} for item in items[n % 5]],
         }
         for n in range(count)
     ]

@@ -26,9 +26,3 @@ def nap(seconds: float) -> None:
 async def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call it: for aiomultiprocess, which runs coroutine functions only."""
     return function(*args)
-
-
-async def call_packed(packed: tuple[Callable[..., Any], Any]) -> Any:
-    """Do the same with one argument, for its `map`."""
-    function, argument = packed
-    return function(argument)

@@ -14,7 +14,8 @@ keep the cores busy: what is left then is the kernel's scheduler.
 import asyncio
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from ._harness import Entry, Measure, Samples, Settings, Table, Turn, alternate, percentile
 from ._sides import PEERS, Opened
@@ -69,13 +70,20 @@ async def idle(_: Opened, seconds: float) -> Samples:
 
 async def beside_busy_cores(side: Opened, seconds: float) -> Samples:
     """Measure while other programs, as many as there are workers, use the cores."""
+    with busy_processes(side.workers):
+        await asyncio.sleep(0.1)
+        return _summary(await lags(seconds))
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Have so many programs use the cores."""
     with ExitStack() as stack:
-        for _ in range(side.workers):
+        for _ in range(count):
             process = subprocess.Popen([sys.executable, "-Sc", "while True: pass"])
             stack.callback(process.wait)
             stack.callback(process.kill)
-        await asyncio.sleep(0.1)
-        return _summary(await lags(seconds))
+        yield
 
 
 def _summary(lags: list[float]) -> Samples:

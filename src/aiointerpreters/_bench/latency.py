@@ -3,9 +3,13 @@
 Back to back, workers and loop may still be awake from the call before. After a pause everything
 sleeps: then two cores have to be woken, one for the worker and one for the loop. The pause is the
 loop's own (`asyncio.sleep`), and the call is timed after it.
+
+The floors: `(futex and eventfd)` is a call's way in C alone, without Python; `(asyncio alone)` is
+the loop that wakes itself, through an eventfd and `add_reader`.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 
@@ -15,30 +19,55 @@ from ._work import noop
 
 type Numbered = Callable[[int], Awaitable[object]]
 
-MEASURES = [
-    Measure("back to back", "us", tail=True),
-    Measure("after 1 ms", "us", tail=True),
-    Measure("after 5 ms", "us", tail=True),
-]
+BACK_TO_BACK = "back to back"
+#: Measures, and the seconds of quiet before each call.
+PAUSES = {"after 1 ms": 0.001, "after 5 ms": 0.005}
+MEASURES = [Measure(name, "us", tail=True) for name in (BACK_TO_BACK, *PAUSES)]
+
+ALONE = "(asyncio alone)"
+RAW = "(futex and eventfd)"
+SPINNING = "(futex and eventfd, the thread spinning)"
+SPIN_NS = 100_000
+
+NOTE = """\
+(futex and eventfd): in C, wake a thread that writes an eventfd, and wait for that in epoll.
+(asyncio alone): the loop wakes itself through an eventfd and add_reader."""
 
 
 async def measure(settings: Settings) -> list[Table]:
     """Measure all sides."""
-    seconds = 0.1 if settings.quick else 0.4
-    calls = [Turn(round_trips, (seconds,))]
-    entries = [Entry(name, name, calls) for name in (*OURS, *PEERS) if settings.wants(name)]
+    seconds = 0.05 if settings.quick else 0.3
+
+    def entry(row: str, side: str, function: Callable[..., Awaitable[Samples]]) -> Entry:
+        return Entry(
+            row, side, [Turn(function, (name, seconds)) for name in (BACK_TO_BACK, *PAUSES)]
+        )
+
+    entries = [
+        entry(name, name, round_trips)
+        for name in (*OURS, *PEERS)
+        if name == OURS[0] or settings.wants(name)
+    ]
+    if settings.wants(ALONE):
+        entries.append(entry(ALONE, ALONE, loop_wakes))
+    if settings.wants(RAW):
+        entries.append(entry(RAW, RAW, thread_wakes))
+        entries.append(entry(SPINNING, RAW, spinning_thread_wakes))
     rows = await alternate(settings, entries)
-    return [Table("round-trip", "Round trip", "", MEASURES, rows)]
+    return [Table("round-trip", "Round trip, one call in flight", NOTE, MEASURES, rows)]
 
 
-async def round_trips(side: Opened, seconds: float) -> Samples:
-    """Call at these three rates, each for so long at most."""
+async def round_trips(side: Opened, measure: str, seconds: float) -> Samples:
+    """Call for so long at most."""
     call = side.call
-    return {
-        "back to back": await back_to_back(lambda number: call(noop, number), seconds),
-        "after 1 ms": await after_pause(lambda number: call(noop, number), 0.001, seconds),
-        "after 5 ms": await after_pause(lambda number: call(noop, number), 0.005, seconds),
-    }
+    return await timed_calls(lambda number: call(noop, number), measure, seconds)
+
+
+async def timed_calls(call: Numbered, measure: str, seconds: float) -> Samples:
+    pause = PAUSES.get(measure)
+    if pause is None:
+        return {measure: await back_to_back(call, seconds)}
+    return {measure: await after_pause(call, pause, seconds)}
 
 
 async def back_to_back(call: Numbered, seconds: float, calls: int = 2000) -> list[float]:
@@ -69,3 +98,48 @@ async def after_pause(call: Numbered, pause: float, seconds: float) -> list[floa
             await call(len(samples))
             samples.append((clock() - began) * 1e6)
     return samples
+
+
+# ---- floors ----
+
+
+async def loop_wakes(_side: Opened, measure: str, seconds: float) -> Samples:
+    """The loop wakes itself."""
+    loop = asyncio.get_running_loop()
+    eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+    woken = loop.create_future()
+
+    def on_readable() -> None:
+        os.eventfd_read(eventfd)
+        woken.set_result(None)
+
+    async def wake_up(number: int) -> int:
+        nonlocal woken
+        woken = loop.create_future()
+        os.eventfd_write(eventfd, 1)
+        await woken
+        return number
+
+    loop.add_reader(eventfd, on_readable)
+    try:
+        return await timed_calls(wake_up, measure, seconds)
+    finally:
+        loop.remove_reader(eventfd)
+        os.close(eventfd)
+
+
+async def thread_wakes(_side: Opened, measure: str, seconds: float) -> Samples:
+    """A thread is woken, and wakes this one."""
+    from .._floors import wake
+
+    pause = PAUSES.get(measure)
+    if pause is None:
+        return {measure: wake(2000, 0, 0)}
+    return {measure: wake(round(seconds / pause), 0, round(pause * 1e9))}
+
+
+async def spinning_thread_wakes(_side: Opened, measure: str, _seconds: float) -> Samples:
+    """The same, while the thread spins."""
+    from .._floors import wake
+
+    return {} if measure in PAUSES else {measure: wake(2000, SPIN_NS, 0)}

@@ -60,8 +60,9 @@ async def _one(settings: Settings, name: str, workers: int) -> float:
     """Return a pool's memory in kB."""
     side, turn = (EMPTY, Turn(of_floor, (workers,))) if name == FLOOR else (name, Turn(of_side))
     async with side_process(replace(settings, workers=workers), side) as process:
-        (memory,) = (await process.turn(turn))["memory"]
-        return float(memory)
+        samples = (await process.turn(turn))["memory"]
+        assert not isinstance(samples, str)
+        return samples[0]
 
 
 async def of_side(side: Opened) -> Samples:

@@ -109,15 +109,13 @@ async def speed_up(settings: Settings) -> Table:
     return Table(
         "speed-up",
         f"Speed-up against the loop alone, {settings.workers} workers",
-        f"The first {len(KINDS)} columns: tasks of {label(ORDINARY)}. The others: numbers, by size.",
+        f"First tasks of {label(ORDINARY)} of all kinds; then numbers, by size.",
         [Measure(name, "", less_is_better=False) for name, *_ in loads],
         await alternate(settings, _entries(settings, ("run", "submit", *_PEERS), turns)),
     )
 
 
-async def against_the_loop(
-    side: Opened, name: str, kind: str, amount: int, count: int
-) -> Samples:
+async def against_the_loop(side: Opened, name: str, kind: str, amount: int, count: int) -> Samples:
     """How many times as many tasks a second the side does as the loop alone."""
     function, arguments = _task(kind, amount)
     with no_collections():
@@ -169,9 +167,7 @@ async def against_one_worker(
     async with _kept_open(side_name) as one:
         with no_collections():
             took = [
-                await _timed_gather(
-                    pool.call, IN_FLIGHT * pool.workers, function, arguments, count
-                )
+                await _timed_gather(pool.call, IN_FLIGHT * pool.workers, function, arguments, count)
                 for pool in (one, side)
             ]
     return {name: [took[0] / took[1]]}

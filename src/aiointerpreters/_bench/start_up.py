@@ -1,7 +1,7 @@
 """How long a pool takes from nothing to the first result of each of its workers.
 
-For 1, 2, 8 and 32 workers: each pool is made in a fresh process that has imported what it needs, and
-calls a function that returns once all workers have begun it (`_meeting.py`). So each worker has
+For 1, 2, 8 and 32 workers: each pool is made in a fresh process that has imported what it needs,
+and calls a function that returns once all workers have begun it (`_meeting.py`). So each worker has
 found its function and run it; then the clock stops.
 
 The floor is what CPython takes to make as many interpreters, configured like a worker's, on as many
@@ -43,8 +43,9 @@ async def measure(settings: Settings) -> list[Table]:
                 turn = turn or Turn(from_nothing, (row.side, column, count), limit=20)
                 try:
                     async with side_process(settings, EMPTY) as process:
-                        samples = await process.turn(turn)
-                        row.samples.setdefault(column, []).extend(samples[column])
+                        samples = (await process.turn(turn))[column]
+                        assert not isinstance(samples, str)
+                        row.samples.setdefault(column, []).extend(samples)
                 except SideError as error:
                     row.notes[column] = str(error)
     title = "Start-up: from nothing to the first result of each worker"
