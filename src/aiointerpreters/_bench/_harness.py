@@ -24,8 +24,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -219,6 +219,21 @@ class SideProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+
+
+@asynccontextmanager
+async def side_process(settings: Settings, side: str) -> AsyncIterator[SideProcess]:
+    """Open a side for a while, for a section that doesn't let sides take turns.
+
+    Raises:
+        SideError: It could not be opened.
+    """
+    with SideProcess(settings, side) as process:
+        try:
+            await process.open()
+            yield process
+        finally:
+            await process.close()
 
 
 async def alternate(
