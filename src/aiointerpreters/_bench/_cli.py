@@ -7,7 +7,7 @@ import importlib.util
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,8 @@ def run(options: argparse.Namespace) -> int:
 
     machine = _machine.describe()
     _printing.show(_printing.heading(machine, options.workers))
+    for reason in _missing(Settings(sides=options.sides, original=options.original)):
+        _printing.show(reason)
     tables: list[dict[str, Any]] = []
     status = 0
     began = _machine.Load()
@@ -147,6 +149,19 @@ def run(options: argparse.Namespace) -> int:
         options.json.write_text(json.dumps(result, separators=(",", ":")) + "\n")
         print(f"Every sample is in {options.json}.", file=sys.stderr)
     return status
+
+
+def _missing(settings: Settings) -> Iterator[str]:
+    """Say which sides will have no row, and why."""
+    reasons: dict[str, list[str]] = {}
+    for name, side in SIDES.items():
+        reason = side.missing(settings)
+        if settings.wants(name) and reason:
+            reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        yield f"No rows for {', '.join(names)}: {reason}."
+    if reasons:
+        yield ""
 
 
 def _as_json(table: Table, loop: str) -> dict[str, Any]:

@@ -223,10 +223,10 @@ class SideProcess:
 
 @asynccontextmanager
 async def side_process(settings: Settings, side: str) -> AsyncIterator[SideProcess]:
-    """Open a side in a process of its own, for those who do without taking turns.
+    """Open a side for a while, for a section that doesn't let sides take turns.
 
     Raises:
-        SideError: That failed, or took too long.
+        SideError: It could not be opened.
     """
     with SideProcess(settings, side) as process:
         try:

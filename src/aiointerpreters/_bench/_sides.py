@@ -52,9 +52,9 @@ class Side:
             return "needs Python {}.{}".format(*self.python)
         if self.open is original:
             if settings.original is None:
-                return "isn't installed"
+                return "not installed"
         elif self.needs and importlib.util.find_spec(self.needs) is None:
-            return "isn't installed"
+            return "not installed"
         return None
 
 
