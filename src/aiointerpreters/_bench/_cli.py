@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import _machine, _printing
+from . import _machine, _printing, _targets
 from ._harness import Settings, Table
 from ._loops import LOOPS
 from ._sides import SIDES
@@ -137,6 +137,7 @@ def run(options: argparse.Namespace) -> int:
                 _printing.show(_printing.table(table, loop))
                 tables.append(_as_json(table, loop))
             _printing.show(f"(Other programs kept {load.others():.2f} cores busy meanwhile.)\n")
+    _printing.show(_targets.summary(tables))
     result = {
         "format": 1,
         "machine": machine,
