@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from ._harness import Entry, Measure, Samples, Settings, Table, Turn, alternate
 from ._processes import cpu_seconds, tree, wake_ups
-from ._sides import PEERS, Opened
+from ._sides import OURS, PEERS, Opened
 from ._work import noop
 
 RATE = 1_000
@@ -33,8 +33,8 @@ async def measure(settings: Settings) -> list[Table]:
     if not sys.platform.startswith("linux"):
         return []
     idle, paced = (0.3, 0.3) if settings.quick else (5.0, 1.0)
-    names = ["run", NO_SPINNING, "submit", *PEERS]
-    sides = [name for name in names if settings.wants(name) or name == NO_SPINNING]
+    names = [OURS[0], NO_SPINNING, *OURS[1:], *PEERS]
+    sides = [name for name in names if name in names[:2] or settings.wants(name)]
     working = await alternate(
         settings,
         [

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from ._harness import Entry, Measure, Samples, Settings, Table, Turn, alternate, percentile
-from ._sides import PEERS, Opened
+from ._sides import OURS, PEERS, Opened
 from ._tasks import integrate, sized
 
 PERIOD = 1e-3
@@ -37,7 +37,9 @@ async def measure(settings: Settings) -> list[Table]:
     (amount,) = sized("numbers", [TASK])
     saturated = [Turn(under_load, (seconds, amount))]
     entries = [
-        Entry(name, name, saturated) for name in ("run", "submit", *PEERS) if settings.wants(name)
+        Entry(name, name, saturated)
+        for name in (*OURS, *PEERS)
+        if name == OURS[0] or settings.wants(name)
     ]
     entries.append(Entry(IDLE, EMPTY, [Turn(idle, (seconds,))]))
     entries.append(Entry(BUSY_CORES, EMPTY, [Turn(beside_busy_cores, (seconds,))]))

@@ -1,8 +1,8 @@
 """What a worker keeps in memory: that of 9 workers less that of 1, divided by 8.
 
-Each pool is in a fresh process, twice, and each of its workers has run one function that does
-nothing. Memory is what Linux calls the proportional set size, of the process and all that it has
-started: its own pages, and its share of those that several processes use.
+Each pool is in a fresh process, twice, and its workers have run functions that do nothing. Memory
+is what Linux calls the proportional set size, of the process and all that it has started: its own
+pages, and its share of those that several processes use.
 
 The floor is an interpreter that CPython alone has made, configured like a worker's, while it lives
 on its thread (src/floors/interpreters.c).
@@ -15,9 +15,9 @@ from itertools import chain
 from pathlib import Path
 
 from ._harness import Measure, Row, Samples, Settings, SideError, Table, Turn, side_process
-from ._meeting import Meeting
 from ._processes import tree
-from ._sides import PEERS, SIDES, Opened
+from ._sides import OURS, PEERS, SIDES, Opened
+from ._work import noop
 
 ANY_LOOP = True
 
@@ -31,9 +31,10 @@ async def measure(settings: Settings) -> list[Table]:
     """Measure all sides."""
     if not sys.platform.startswith("linux"):
         return []
-    names = ["run", *PEERS]
     names = [
-        name for name in names if settings.wants(name) and SIDES[name].missing(settings) is None
+        name
+        for name in (OURS[0], *PEERS)
+        if (name == OURS[0] or settings.wants(name)) and SIDES[name].missing(settings) is None
     ]
     rows = [Row(name, {}, {}) for name in (*names, FLOOR)]
     for _ in range(min(settings.rounds, 1 if settings.quick else 3)):
@@ -66,11 +67,9 @@ async def _one(settings: Settings, name: str, workers: int) -> float:
 
 
 async def of_side(side: Opened) -> Samples:
-    """Measure this process, after a call in each worker."""
-    if Opened.__module__.startswith("aiointerpreters"):
-        with Meeting() as meeting:
-            await meeting.hold(side.call, side.workers)
-    await asyncio.sleep(0.2)  # helpers of pools may still be starting
+    """Measure this process, whose workers have all been started."""
+    await side.in_every_worker(noop)
+    await asyncio.sleep(0.2)  # what pools have besides workers may still be starting
     return {"memory": [resident()]}
 
 

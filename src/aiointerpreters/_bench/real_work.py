@@ -51,7 +51,7 @@ from ._harness import (
     alternate,
     no_collections,
 )
-from ._sides import PEERS, SIDES, Call, Opened
+from ._sides import OURS, PEERS, SIDES, Call, Opened
 from ._tasks import KINDS, integrate, sized
 
 #: Seconds.
@@ -82,7 +82,9 @@ def label(size: float) -> str:
 
 
 def _entries(settings: Settings, sides: Iterable[str], turns: list[Turn]) -> list[Entry]:
-    return [Entry(side, side, turns) for side in sides if settings.wants(side)]
+    return [
+        Entry(side, side, turns) for side in sides if side == OURS[0] or settings.wants(side)
+    ]
 
 
 #: The original's calls take 10 ms each, and its process can't open a second side.
@@ -111,7 +113,7 @@ async def speed_up(settings: Settings) -> Table:
         f"Speed-up against the loop alone, {settings.workers} workers",
         f"First tasks of {label(ORDINARY)} of all kinds; then numbers, by size.",
         [Measure(name, "", less_is_better=False) for name, *_ in loads],
-        await alternate(settings, _entries(settings, ("run", "submit", *_PEERS), turns)),
+        await alternate(settings, _entries(settings, (*OURS, *_PEERS), turns)),
     )
 
 
@@ -148,7 +150,7 @@ async def scaling(settings: Settings) -> Table:
 
     peers = ("InterpreterPoolExecutor", "ProcessPoolExecutor")
     entries = [
-        entry for side in ("run", *peers) for entry in _entries(settings, (side,), turns(side))
+        entry for side in (OURS[0], *peers) for entry in _entries(settings, (side,), turns(side))
     ]
     return Table(
         "scaling",
@@ -202,7 +204,7 @@ async def break_even(settings: Settings) -> Table:
         for size, amount in zip(sizes, amounts, strict=True)
     ]
     turns.append(Turn(lone_calls, (sized(NUMBERS, [100e-6])[0],)))
-    rows = await alternate(settings, _entries(settings, ("run", "submit", *_PEERS), turns))
+    rows = await alternate(settings, _entries(settings, (*OURS, *_PEERS), turns))
     return Table(
         "break-even",
         "Break-even size of a task, on a loop that has other work",

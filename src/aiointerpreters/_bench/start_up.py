@@ -18,7 +18,7 @@ from typing import Any
 
 from ._harness import Measure, Row, Samples, Settings, SideError, Table, Turn, side_process
 from ._meeting import Meeting
-from ._sides import SIDES, Call
+from ._sides import OURS, SIDES, Call
 
 ANY_LOOP = True
 
@@ -58,7 +58,8 @@ def _column(count: int) -> str:
 
 def _is_here(settings: Settings, name: str) -> bool:
     side = SIDES.get(name)
-    return settings.wants(name) and side is not None and side.missing(settings) is None
+    is_wanted = name == OURS[0] or settings.wants(name)
+    return is_wanted and side is not None and side.missing(settings) is None
 
 
 # ---- in the fresh process ----
