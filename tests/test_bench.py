@@ -6,6 +6,7 @@ That it measures rightly no test can say; the figures are looked at.
 import asyncio
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,33 @@ def test_thinned_samples_keep_their_percentiles() -> None:
 
 
 @pytest.mark.parametrize("spin_ns", [0, 50_000])
-def test_the_raw_floor_is_a_positive_duration_for_each_round(spin_ns: int) -> None:
+@pytest.mark.parametrize(
+    "apart",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(
+                not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2,
+                reason="needs two cores, and Linux",
+            ),
+        ),
+    ],
+)
+def test_the_raw_floor_is_a_positive_duration_for_each_round(spin_ns: int, apart: bool) -> None:
     from aiointerpreters._floors import wake
 
-    durations = wake(20, spin_ns, 100_000)
+    may_run_on = cores()
+
+    durations = wake(20, spin_ns, 100_000, apart)
 
     assert len(durations) == 20
     assert min(durations) > 0
+    assert cores() == may_run_on
+
+
+def cores() -> object:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
 @pytest.mark.parametrize("arguments", [(0, 0, 0), (1, -1, 0), (1, 0, -1)])

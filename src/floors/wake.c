@@ -9,8 +9,12 @@
  * so a build with its portable twins measures those.
  *
  * The other thread may spin for a while before it parks, as an idle worker does.
+ * And the two may be kept on cores of their own. Left alone, the kernel likes to
+ * wake a thread on its waker's core, if that is about to sleep: that is soon, but
+ * no use to a pool, whose workers are to run beside the loop.
  */
 #include <Python.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -146,6 +150,90 @@ ask(Pair *pair)
     aio_unpark(&pair->parker);
 }
 
+/* ---- cores ---- */
+
+#if defined(__linux__)
+
+#include <sched.h>
+
+typedef cpu_set_t Cores;
+
+/* Let this thread run on the first of its cores only, and find the second one. `before` is what it
+ * had. Returns 0, or -1 with errno set. */
+static int
+take_first_core(Cores *before, Cores *second)
+{
+    Cores first;
+    int found = 0;
+
+    if (sched_getaffinity(0, sizeof *before, before) < 0) {
+        return -1;
+    }
+    CPU_ZERO(&first);
+    CPU_ZERO(second);
+    for (int core = 0; core < CPU_SETSIZE && found < 2; core++) {
+        if (CPU_ISSET(core, before)) {
+            CPU_SET(core, found == 0 ? &first : second);
+            found++;
+        }
+    }
+    if (found < 2) {
+        errno = EINVAL;
+        return -1;
+    }
+    return sched_setaffinity(0, sizeof first, &first);
+}
+
+static void
+take_back_cores(const Cores *before)
+{
+    sched_setaffinity(0, sizeof *before, before);
+}
+
+static int
+start_on(const Cores *cores, pthread_t *thread, Pair *pair)
+{
+    pthread_attr_t attributes;
+    int failed = pthread_attr_init(&attributes);
+    if (failed) {
+        return failed;
+    }
+    failed = pthread_attr_setaffinity_np(&attributes, sizeof *cores, cores);
+    if (!failed) {
+        failed = pthread_create(thread, &attributes, answer, pair);
+    }
+    pthread_attr_destroy(&attributes);
+    return failed;
+}
+
+#else
+
+typedef int Cores;
+
+static int
+take_first_core(Cores *before, Cores *second)
+{
+    (void)before;
+    (void)second;
+    errno = ENOTSUP;
+    return -1;
+}
+
+static void
+take_back_cores(const Cores *before)
+{
+    (void)before;
+}
+
+static int
+start_on(const Cores *cores, pthread_t *thread, Pair *pair)
+{
+    (void)cores;
+    return pthread_create(thread, NULL, answer, pair);
+}
+
+#endif
+
 /* ---- measuring ---- */
 
 static void
@@ -158,16 +246,36 @@ sleep_ns(int64_t duration)
     nanosleep(&pause, NULL);
 }
 
-/* Fill `durations`, in nanoseconds. Returns 0, or -1 where the system has no room; without a GIL.
- */
+static void
+take_turns(Pair *pair, int64_t *durations, Py_ssize_t rounds, int64_t pause_ns)
+{
+    ask(pair); /* the thread has begun once it answers */
+    wait_for_answer(pair);
+    for (Py_ssize_t i = 0; i < rounds; i++) {
+        if (pause_ns > 0) {
+            sleep_ns(pause_ns);
+        }
+        const int64_t began = aio_clock_ns();
+        ask(pair);
+        wait_for_answer(pair);
+        durations[i] = aio_clock_ns() - began;
+    }
+    atomic_store_explicit(&pair->ends, true, memory_order_relaxed);
+    ask(pair);
+}
+
+/* Fill `durations`, in nanoseconds. `cores` may be NULL. Returns 0, or -1 with errno set. */
 static int
-measure(int64_t *durations, Py_ssize_t rounds, int64_t spin_ns, int64_t pause_ns)
+measure(int64_t *durations, Py_ssize_t rounds, int64_t spin_ns, int64_t pause_ns,
+        const Cores *cores)
 {
     Pair pair = {.spin_ns = spin_ns};
     pthread_t other;
+    int failed;
     int result = -1;
 
     if (aio_parker_init(&pair.parker) < 0) {
+        errno = ENOMEM;
         return -1;
     }
     if (aio_wake_init(&pair.wake) < 0) {
@@ -176,22 +284,13 @@ measure(int64_t *durations, Py_ssize_t rounds, int64_t spin_ns, int64_t pause_ns
     if (poller_init(&pair) < 0) {
         goto no_poller;
     }
-    if (pthread_create(&other, NULL, answer, &pair) != 0) {
+    failed = cores != NULL ? start_on(cores, &other, &pair)
+                           : pthread_create(&other, NULL, answer, &pair);
+    if (failed) {
+        errno = failed;
         goto no_thread;
     }
-    ask(&pair); /* the thread has begun once it answers */
-    wait_for_answer(&pair);
-    for (Py_ssize_t i = 0; i < rounds; i++) {
-        if (pause_ns > 0) {
-            sleep_ns(pause_ns);
-        }
-        const int64_t began = aio_clock_ns();
-        ask(&pair);
-        wait_for_answer(&pair);
-        durations[i] = aio_clock_ns() - began;
-    }
-    atomic_store_explicit(&pair.ends, true, memory_order_relaxed);
-    ask(&pair);
+    take_turns(&pair, durations, rounds, pause_ns);
     pthread_join(other, NULL);
     result = 0;
 no_thread:
@@ -200,6 +299,22 @@ no_poller:
     aio_wake_destroy(&pair.wake);
 no_wake:
     aio_parker_destroy(&pair.parker);
+    return result;
+}
+
+/* The same with both threads on cores of their own. */
+static int
+measure_apart(int64_t *durations, Py_ssize_t rounds, int64_t spin_ns, int64_t pause_ns)
+{
+    Cores before;
+    Cores second;
+    int result;
+
+    if (take_first_core(&before, &second) < 0) {
+        return -1;
+    }
+    result = measure(durations, rounds, spin_ns, pause_ns, &second);
+    take_back_cores(&before);
     return result;
 }
 
@@ -222,9 +337,10 @@ microseconds(const int64_t *durations, Py_ssize_t count)
 }
 
 PyDoc_STRVAR(wake_doc,
-             "wake(rounds, spin_ns, pause_ns)\n--\n\n"
+             "wake(rounds, spin_ns, pause_ns, apart=False)\n--\n\n"
              "Wake a thread by a futex, and wait in epoll for the eventfd that it writes.\n\n"
-             "The thread spins for `spin_ns` before it parks; `pause_ns` pass before each round.\n"
+             "The thread spins for `spin_ns` before it parks; `pause_ns` pass before each round;\n"
+             "`apart` keeps both threads on cores of their own.\n"
              "Returns the durations of the rounds in microseconds.");
 
 static PyObject *
@@ -233,9 +349,10 @@ wake(PyObject *module, PyObject *args)
     Py_ssize_t rounds;
     long long spin_ns;
     long long pause_ns;
+    int apart = 0;
     int failed;
 
-    if (!PyArg_ParseTuple(args, "nLL:wake", &rounds, &spin_ns, &pause_ns)) {
+    if (!PyArg_ParseTuple(args, "nLL|p:wake", &rounds, &spin_ns, &pause_ns, &apart)) {
         return NULL;
     }
     if (rounds < 1 || spin_ns < 0 || pause_ns < 0) {
@@ -246,10 +363,13 @@ wake(PyObject *module, PyObject *args)
     if (durations == NULL) {
         return PyErr_NoMemory();
     }
-    Py_BEGIN_ALLOW_THREADS failed = measure(durations, rounds, spin_ns, pause_ns);
-    Py_END_ALLOW_THREADS PyObject *result = NULL;
+    PyThreadState *saved = PyEval_SaveThread();
+    failed = apart ? measure_apart(durations, rounds, spin_ns, pause_ns)
+                   : measure(durations, rounds, spin_ns, pause_ns, NULL);
+    PyEval_RestoreThread(saved); /* keeps errno */
+    PyObject *result = NULL;
     if (failed) {
-        PyErr_SetString(PyExc_OSError, "no room for another thread or descriptor");
+        PyErr_SetFromErrno(PyExc_OSError);
     }
     else {
         result = microseconds(durations, rounds);

@@ -137,7 +137,8 @@ def run(options: argparse.Namespace) -> int:
                 _printing.show(_printing.table(table, loop))
                 tables.append(_as_json(table, loop))
             _printing.show(f"(Other programs kept {load.others():.2f} cores busy meanwhile.)\n")
-    _printing.show(_targets.summary(tables))
+    if targets := _targets.summary(tables):
+        _printing.show(targets)
     result = {
         "format": 1,
         "machine": machine,

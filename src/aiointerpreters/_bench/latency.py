@@ -4,8 +4,9 @@ Back to back, workers and loop may still be awake from the call before. After a 
 sleeps: then two cores have to be woken, one for the worker and one for the loop. The pause is the
 loop's own (`asyncio.sleep`), and the call is timed after it.
 
-The floors: `(futex and eventfd)` is a call's way in C alone, without Python; `(asyncio alone)` is
-the loop that wakes itself, through an eventfd and `add_reader`.
+The floors: `(futex and eventfd)` is a call's way in C alone, without Python, the thread being where
+the kernel puts it, or on another core; `(asyncio alone)` is the loop that wakes itself, through an
+eventfd and `add_reader`.
 """
 
 import asyncio
@@ -26,11 +27,13 @@ MEASURES = [Measure(name, "us", tail=True) for name in (BACK_TO_BACK, *PAUSES)]
 
 ALONE = "(asyncio alone)"
 RAW = "(futex and eventfd)"
+APART = "(futex and eventfd, on another core)"
 SPINNING = "(futex and eventfd, the thread spinning)"
 SPIN_NS = 100_000
 
 NOTE = """\
-(futex and eventfd): in C, wake a thread that writes an eventfd, and wait for that in epoll.
+(futex and eventfd): in C, wake a thread that writes an eventfd, and wait for that in epoll. Left
+alone, the kernel may wake it on the same core, where no worker could run beside the loop.
 (asyncio alone): the loop wakes itself through an eventfd and add_reader."""
 
 
@@ -52,6 +55,7 @@ async def measure(settings: Settings) -> list[Table]:
         entries.append(entry(ALONE, ALONE, loop_wakes))
     if settings.wants(RAW):
         entries.append(entry(RAW, RAW, thread_wakes))
+        entries.append(entry(APART, RAW, thread_on_another_core_wakes))
         entries.append(entry(SPINNING, RAW, spinning_thread_wakes))
     rows = await alternate(settings, entries)
     return [Table("round-trip", "Round trip, one call in flight", NOTE, MEASURES, rows)]
@@ -130,16 +134,30 @@ async def loop_wakes(_side: Opened, measure: str, seconds: float) -> Samples:
 
 async def thread_wakes(_side: Opened, measure: str, seconds: float) -> Samples:
     """A thread is woken, and wakes this one."""
+    return {measure: woken_thread(measure, seconds)}
+
+
+async def thread_on_another_core_wakes(_side: Opened, measure: str, seconds: float) -> Samples:
+    """The same, on cores of their own: a worker is to run beside the loop."""
+    return {measure: woken_thread(measure, seconds, apart=True)}
+
+
+async def spinning_thread_wakes(_side: Opened, measure: str, seconds: float) -> Samples:
+    """The same, while the thread spins."""
+    if measure in PAUSES:
+        return {}
+    return {measure: woken_thread(measure, seconds, spin_ns=SPIN_NS, apart=True)}
+
+
+def woken_thread(
+    measure: str, seconds: float, spin_ns: int = 0, apart: bool = False
+) -> list[float] | str:
+    """Return microseconds, or why there are none."""
     from .._floors import wake
 
     pause = PAUSES.get(measure)
-    if pause is None:
-        return {measure: wake(2000, 0, 0)}
-    return {measure: wake(round(seconds / pause), 0, round(pause * 1e9))}
-
-
-async def spinning_thread_wakes(_side: Opened, measure: str, _seconds: float) -> Samples:
-    """The same, while the thread spins."""
-    from .._floors import wake
-
-    return {} if measure in PAUSES else {measure: wake(2000, SPIN_NS, 0)}
+    rounds = 2000 if pause is None else max(1, round(seconds / pause))
+    try:
+        return wake(rounds, spin_ns, round((pause or 0) * 1e9), apart)
+    except OSError as error:
+        return f"needs two cores, and Linux: {error}"
