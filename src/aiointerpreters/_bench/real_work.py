@@ -34,7 +34,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from statistics import median
@@ -61,19 +61,55 @@ SCALING_SIZES = (1e-3, 10e-3, 100e-3)
 #: The size of the tasks whose kinds are compared.
 ORDINARY = 1e-3
 STEP = 5e-6
+BREAK_EVEN, ADDED, TENTH = "break-even", "added to a lone call", "a tenth of"
 
 IN_FLIGHT = 8  # for each worker
 NUMBERS = "numbers"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A table to be, and what its sides do for it."""
+
+    table: Table  # without rows
+    turns: Callable[[str], list[Turn]]  # of a side
+    sides: tuple[str, ...]
+
+
 async def measure(settings: Settings) -> list[Table]:
-    """Measure all sides."""
+    """Measure all sides: each is opened once, for all tables."""
     settings = replace(settings, rounds=min(settings.rounds, 5))  # they are long ones
-    return [
-        await speed_up(settings),
-        await scaling(settings),
-        await break_even(settings),
+    plans = [speed_up(settings), scaling(settings), break_even(settings)]
+    entries = [
+        Entry(
+            side, side, [turn for plan in plans if side in plan.sides for turn in plan.turns(side)]
+        )
+        for side in ALL
+        if side == OURS[0] or settings.wants(side)
     ]
+    rows = await alternate(settings, entries, warm_up=not settings.quick)
+    tables = [
+        replace(plan.table, rows=[_part(row, plan) for row in rows if row.side in plan.sides])
+        for plan in plans
+    ]
+    tables[-1] = replace(tables[-1], rows=[_with_break_even(row) for row in tables[-1].rows])
+    return tables
+
+
+def _part(row: Row, plan: Plan) -> Row:
+    """Return what of a row belongs to a table. Its turns are of the kind that has its name."""
+    samples = {
+        measure.name: row.samples[key]
+        for measure in plan.table.measures
+        if (key := _key(plan.table.name, measure.name)) in row.samples
+    }
+    failure = row.notes.get(plan.table.name) or row.notes.get("")
+    return Row(row.side, samples, {"": failure} if failure else {})
+
+
+def _key(table: str, measure: str) -> str:
+    """What a measure is called among those of all tables."""
+    return f"{table}: {measure}"
 
 
 def label(size: float) -> str:
@@ -81,20 +117,15 @@ def label(size: float) -> str:
     return f"{size * 1e6:g} us" if size < 1e-3 else f"{size * 1e3:g} ms"
 
 
-def _entries(settings: Settings, sides: Iterable[str], turns: list[Turn]) -> list[Entry]:
-    return [
-        Entry(side, side, turns) for side in sides if side == OURS[0] or settings.wants(side)
-    ]
-
-
 #: The original's calls take 10 ms each, and its process can't open a second side.
-_PEERS = tuple(peer for peer in PEERS if not peer.startswith("original"))
+ALL = (*OURS, *(peer for peer in PEERS if not peer.startswith("original")))
+SCALED = (OURS[0], "InterpreterPoolExecutor", "ProcessPoolExecutor")
 
 
 # ---- speed-up --------------------------------------------------------------------------------
 
 
-async def speed_up(settings: Settings) -> Table:
+def speed_up(settings: Settings) -> Plan:
     """Compare pools with the loop alone."""
     sizes = SIZES[::3] if settings.quick else SIZES
     seconds = 0.02 if settings.quick else 0.2
@@ -104,17 +135,22 @@ async def speed_up(settings: Settings) -> Table:
         for size, amount in zip(sizes, sized(NUMBERS, sizes), strict=True)
         if size != ORDINARY
     ]
-    turns = [
-        Turn(against_the_loop, (name, kind, amount, _count(seconds, size)))
-        for name, kind, amount, size in loads
-    ]
-    return Table(
+    table = Table(
         "speed-up",
         f"Speed-up against the loop alone, {settings.workers} workers",
         f"First tasks of {label(ORDINARY)} of all kinds; then numbers, by size.",
         [Measure(name, "", less_is_better=False) for name, *_ in loads],
-        await alternate(settings, _entries(settings, (*OURS, *_PEERS), turns)),
+        [],
     )
+    turns = [
+        Turn(
+            against_the_loop,
+            (_key(table.name, name), kind, amount, _count(seconds, size)),
+            kind=table.name,
+        )
+        for name, kind, amount, size in loads
+    ]
+    return Plan(table, lambda _: turns, ALL)
 
 
 async def against_the_loop(side: Opened, name: str, kind: str, amount: int, count: int) -> Samples:
@@ -131,7 +167,7 @@ async def against_the_loop(side: Opened, name: str, kind: str, amount: int, coun
 # ---- two workers against one -----------------------------------------------------------------
 
 
-async def scaling(settings: Settings) -> Table:
+def scaling(settings: Settings) -> Plan:
     """Compare all workers with one."""
     sizes = SCALING_SIZES[:1] if settings.quick else SCALING_SIZES
     seconds = 0.02 if settings.quick else 0.4
@@ -141,24 +177,25 @@ async def scaling(settings: Settings) -> Table:
         for size, amount in zip(sizes, sized(kind, sizes), strict=True)
         if size < 0.1 or kind == NUMBERS
     ]
-
-    def turns(side: str) -> list[Turn]:
-        return [
-            Turn(against_one_worker, (side, name, kind, amount, _count(seconds, size)))
-            for name, kind, amount, size in loads
-        ]
-
-    peers = ("InterpreterPoolExecutor", "ProcessPoolExecutor")
-    entries = [
-        entry for side in (OURS[0], *peers) for entry in _entries(settings, (side,), turns(side))
-    ]
-    return Table(
+    table = Table(
         "scaling",
         f"Speed-up of {settings.workers} workers against one",
         "",
         [Measure(name, "", less_is_better=False) for name, *_ in loads],
-        await alternate(settings, entries),
+        [],
     )
+
+    def turns(side: str) -> list[Turn]:
+        return [
+            Turn(
+                against_one_worker,
+                (side, _key(table.name, name), kind, amount, _count(seconds, size)),
+                kind=table.name,
+            )
+            for name, kind, amount, size in loads
+        ]
+
+    return Plan(table, turns, SCALED)
 
 
 async def against_one_worker(
@@ -194,47 +231,52 @@ _openings: list[Any] = []  # never left: the process ends first
 # ---- the break-even size ---------------------------------------------------------------------
 
 
-async def break_even(settings: Settings) -> Table:
+def break_even(settings: Settings) -> Plan:
     """Compare a busy loop that offloads its tasks with one that doesn't."""
     sizes = BREAK_EVEN_SIZES[1:6:2] if settings.quick else BREAK_EVEN_SIZES
     seconds = 0.01 if settings.quick else 0.04
     step, *amounts = sized(NUMBERS, (STEP, *sizes))
-    turns = [
-        Turn(busy_loop, (label(size), amount, _count(seconds, size), step))
-        for size, amount in zip(sizes, amounts, strict=True)
-    ]
-    turns.append(Turn(lone_calls, (sized(NUMBERS, [100e-6])[0],)))
-    rows = await alternate(settings, _entries(settings, (*OURS, *_PEERS), turns))
-    return Table(
+    table = Table(
         "break-even",
         "Break-even size of a task, on a loop that has other work",
         "By size: the time for tasks and other work, against the time with the tasks on the loop.\n"
         "A lone call has a loop that idles: what offloading adds, and the size of which that is a "
         "tenth.",
         [
-            Measure("break-even", "us"),
+            Measure(BREAK_EVEN, "us"),
             *(Measure(label(size), "") for size in sizes),
-            Measure("added to a lone call", "us"),
-            Measure("a tenth of", "us"),
+            Measure(ADDED, "us"),
+            Measure(TENTH, "us"),
         ],
-        [_with_break_even(row, sizes) for row in rows],
+        [],
     )
+    turns = [
+        Turn(
+            busy_loop,
+            (_key(table.name, label(size)), amount, _count(seconds, size), step),
+            kind=table.name,
+        )
+        for size, amount in zip(sizes, amounts, strict=True)
+    ]
+    keys = (_key(table.name, ADDED), _key(table.name, TENTH))
+    turns.append(Turn(lone_calls, (*keys, sized(NUMBERS, [100e-6])[0]), kind=table.name))
+    return Plan(table, lambda _: turns, ALL)
 
 
-def _with_break_even(row: Row, sizes: Sequence[float]) -> Row:
+def _with_break_even(row: Row) -> Row:
     """Add what follows from the ratios."""
     ratios = [
-        (size, median(row.samples[label(size)])) for size in sizes if label(size) in row.samples
+        (size, median(row.samples[label(size)]))
+        for size in BREAK_EVEN_SIZES
+        if label(size) in row.samples
     ]
     samples, notes = dict(row.samples), dict(row.notes)
     if ratios:
         size = crossing(ratios)
         if size is None:
-            notes["break-even"] = f"never pays, up to {label(ratios[-1][0])}"
+            notes[BREAK_EVEN] = f"never pays, up to {label(ratios[-1][0])}"
         else:
-            samples["break-even"] = [size * 1e6]
-        if size == ratios[0][0]:
-            notes["break-even"] = f"pays from {label(size)} on at least, the least that is measured"
+            samples[BREAK_EVEN] = [size * 1e6]
     return Row(row.side, samples, notes)
 
 
@@ -282,7 +324,9 @@ async def _other_work(steps: int, step: int) -> None:
         await asyncio.sleep(0)
 
 
-async def lone_calls(side: Opened, amount: int, calls: int = 200) -> Samples:
+async def lone_calls(
+    side: Opened, added_name: str, tenth_name: str, amount: int, calls: int = 200
+) -> Samples:
     """Time single calls of a task: on the loop, and offloaded."""
     clock = time.perf_counter
     took: dict[Call, list[float]] = {_on_loop: [], side.call: []}
@@ -293,7 +337,7 @@ async def lone_calls(side: Opened, amount: int, calls: int = 200) -> Samples:
                 await call(integrate, amount)
                 durations.append(clock() - began)
     added = (median(took[side.call]) - median(took[_on_loop])) * 1e6
-    return {"added to a lone call": [added], "a tenth of": [10 * added]}
+    return {added_name: [added], tenth_name: [10 * added]}
 
 
 # ---- running tasks ---------------------------------------------------------------------------
