@@ -55,7 +55,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "sections", nargs="*", metavar="SECTION", help="what to measure; by default all"
     )
-    parser.add_argument("--quick", action="store_true", help="under a minute, and less exact")
+    parser.add_argument("--quick", action="store_true", help="under a minute: less exact, one loop")
     parser.add_argument("--workers", type=_positive, default=2, help="of every pool (default: 2)")
     parser.add_argument("--rounds", type=_positive, help="turns of every side (default: 7)")
     parser.add_argument(
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     for section in chosen:
         module = importlib.import_module(_module(section))
         # What doesn't depend on the loop is measured once.
-        loops = options.loop or list(LOOPS)
+        loops = options.loop or list(LOOPS)[: 1 if options.quick else None]
         for loop in loops[:1] if getattr(module, "ANY_LOOP", False) else loops:
             settings = Settings(
                 workers=options.workers,

@@ -44,7 +44,7 @@ async def measure(settings: Settings) -> list[Table]:
     seconds = 0.005 if settings.quick else 0.1
     names = {kind: values(kind, settings.quick) for kind in TITLES}
     turns = [
-        Turn(there_and_back, (kind, name, seconds), 5 if settings.quick else 20, kind)
+        Turn(there_and_back, (kind, name, seconds), 2 if settings.quick else 20, kind)
         for kind in names
         for name in names[kind]
     ]
