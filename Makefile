@@ -32,7 +32,7 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench bench-values asan stress fuzz clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-values bench-more asan stress fuzz clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -44,7 +44,8 @@ help:
 	@echo "make asan        the Python tests with the extension under AddressSanitizer"
 	@echo "make stress      everything mixed at random       (STRESS_SECONDS=600, STRESS_SEED=n, SANITIZE=address)"
 	@echo "make fuzz        arbitrary bytes for the decoder of messages        (FUZZ_SECONDS=600)"
-	@echo "make bench       measure               make bench-values   how values cross (ARGS=--quick)"
+	@echo "make bench       measure, beside other packages    (ARGS='latency --quick'; make bench-record: keep the results)"
+	@echo "make bench-values   how values cross               make bench-more   stopping, memory, values"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
 	@echo "make format      lay out the code      make clean       remove build/"
 	@echo
@@ -79,6 +80,18 @@ $(VENV)/.filled: $(VENV)/.made pyproject.toml
 $(VENV)/.lint: $(VENV)/.filled
 	$(call say,installing ruff and clang-format into $(VENV))
 	@$(UV_INSTALL) --group lint
+	@touch $@
+
+# What is measured beside this package.
+ORIGINAL = $(BUILD)/original-0.5.0
+$(VENV)/.peers: $(VENV)/.filled
+	$(call say,installing the peers to measure into $(VENV))
+	@for name in anyio loky aiomultiprocess; do \
+	     $(UV_INSTALL) --group $$name 2>/dev/null \
+	     || echo "make: no $$name for Python $(PYTHON_VERSION); it has no row"; \
+	 done
+	@$(UV_INSTALL) --target $(ORIGINAL) aiointerpreters==0.5.0 2>/dev/null \
+	 || echo "make: no aiointerpreters 0.5.0 for Python $(PYTHON_VERSION); it has no row"
 	@touch $@
 
 venv: $(VENV)/.filled
@@ -116,7 +129,18 @@ check: build core-test
 	$(call say,quick tests with Python $(PYTHON_VERSION))
 	@$(BIN)/python -m pytest -q -x -m "not slow" $(LENGTHY:%=--ignore=tests/%) $(ARGS)
 
-bench: build
+# The suite that comes with the package (`python -m aiointerpreters bench --help`), with all its
+# peers.  The original package has our name, so it has a folder of its own; it needs 3.14.
+RESULT = $(if $(findstring --json,$(ARGS)),,--json $(BUILD)/bench.json)
+
+bench: build $(VENV)/.peers
+	@$(BIN)/python -m aiointerpreters bench --original $(ORIGINAL) $(RESULT) $(ARGS)
+
+bench-record: RESULT = --json benchmarks/results/$(PYTHON_VERSION).json
+bench-record: bench
+
+# What else is measured, about this package by itself.
+bench-more: build
 	@for program in benchmarks/[!_]*.py; do \
 	     echo "make: running $$program"; $(BIN)/python $$program $(ARGS) || exit 1; \
 	 done

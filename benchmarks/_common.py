@@ -1,8 +1,4 @@
-"""What the benchmarks share: a function to call, ways to time calls of it, and printing.
-
-The original package's side (`_original.py`) runs this too, with another `aiointerpreters` on its
-path: so nothing here imports ours.
-"""
+"""What these programs share: a function to call, ways to time calls of it, and printing."""
 
 import asyncio
 import contextlib
@@ -51,31 +47,12 @@ async def back_to_back(call: Call, calls: int = 2000, seconds: float = 0.5) -> l
     return samples
 
 
-async def after_pause(call: Call, calls: int = 200, seconds: float = 0.5) -> list[float]:
-    """Do the same, with a pause of 1 ms before each call: the workers have gone to sleep."""
-    clock = time.perf_counter
-    samples = []
-    end = clock() + seconds
-    for number in range(calls):
-        await asyncio.sleep(0.001)
-        began = clock()
-        await call(number)
-        done = clock()
-        samples.append((done - began) * 1e6)
-        if done > end:
-            break
-    return samples
-
-
 async def gathered(call: Call, calls: int = 5000) -> list[float]:
     """Await thousands of calls at once with `asyncio.gather`; calls per second."""
     gc.collect()
     began = time.perf_counter()
     await asyncio.gather(*(call(number) for number in range(calls)))
     return [calls / (time.perf_counter() - began)]
-
-
-MEASURES = {"back to back": back_to_back, "after 1 ms": after_pause, "gather": gathered}
 
 
 async def alternating(
@@ -132,16 +109,6 @@ def no_collections() -> Iterator[None]:
 def percentile(samples: Sequence[float], percent: int) -> float:
     """Return a percentile; of one sample, that sample."""
     return quantiles(samples, n=100)[percent - 1] if len(samples) > 1 else samples[0]
-
-
-def event_loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Return what makes a loop, by name: asyncio's own, and uvloop's where it is installed."""
-    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        loops["uvloop"] = uvloop.new_event_loop
-    return loops
 
 
 # ---- the standard library's executors ----

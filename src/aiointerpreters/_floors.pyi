@@ -1,0 +1,6 @@
+"""What the machine takes by itself, for the benchmark suite; see src/floors."""
+
+from collections.abc import Callable
+
+def interpreters(threads: int, meanwhile: Callable[[], object] | None = None, /) -> float: ...
+def wake(rounds: int, spin_ns: int, pause_ns: int, apart: bool = False, /) -> list[float]: ...
