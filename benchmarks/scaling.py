@@ -5,6 +5,7 @@
     python benchmarks/scaling.py report                # print what was measured last
     python benchmarks/scaling.py report --docs         # and put it into docs/scaling.md, with plots
     --json FILE                                        # where the measurements are kept
+    --quick                                            # a look, kept in build/
 
 What is measured, each on one processor and on two:
 
@@ -91,10 +92,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("steps", nargs="*", choices=[*STEPS, "report", []], metavar="STEP")
-    parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true", help="rewrite docs/scaling.md's tables")
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
     options = parser.parse_args()
+    if options.json is None:
+        options.json = ROOT / "build" / "scaling.json" if options.quick else RESULTS
     measured: Any = {}
     if options.json.exists():
         measured = json.loads(options.json.read_text(encoding="utf-8"))
