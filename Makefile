@@ -32,7 +32,7 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-values bench-more asan stress fuzz clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-values bench-more scaling asan stress fuzz clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo "make fuzz        arbitrary bytes for the decoder of messages        (FUZZ_SECONDS=600)"
 	@echo "make bench       measure, beside other packages    (ARGS='latency --quick'; make bench-record: keep the results)"
 	@echo "make bench-values   how values cross               make bench-more   stopping, memory, values"
+	@echo "make scaling     measure, and rewrite the tables and plots of docs/scaling.md"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
 	@echo "make format      lay out the code      make clean       remove build/"
 	@echo
@@ -148,6 +149,14 @@ bench-more: build
 bench-values: build
 	@$(BIN)/python benchmarks/values.py $(ARGS)
 
+# What one event loop can feed: measured, worked out, and written into docs/scaling.md.
+$(VENV)/.plots: $(VENV)/.filled
+	@$(UV_INSTALL) --group plots
+	@touch $@
+
+scaling: build $(VENV)/.plots
+	@$(BIN)/python benchmarks/scaling.py core costs closed loops report --docs $(ARGS)
+
 # The C core's tests need no Python, only the build tools in the virtual environment.
 SANITIZE ?= none
 PORTABLE ?= false
@@ -216,7 +225,7 @@ fuzz:
 
 # Style and types ---------------------------------------------------------------------------------
 
-C_FILES := $(wildcard src/*/*.[ch] tests/core/*.[ch] tests/fuzz/*.c)
+C_FILES := $(wildcard src/*/*.[ch] tests/core/*.[ch] tests/fuzz/*.c benchmarks/core/*.c)
 
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check .
