@@ -23,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median, quantiles
 from typing import Any
 
-from _common import event_loops
 from _scaling_work import burn, give_back, occupy, thread_cpu_ns
 
 from aiointerpreters import Runner
+from aiointerpreters._bench._loops import LOOPS
 
 WORKERS = (1, 2, 4, 8)
 TASKS_US = (0, 10, 100, 1_000, 10_000)
@@ -246,7 +246,7 @@ def main() -> None:
         "closed": lambda: closed(options.seconds),
         "loops": lambda: loops(options.seconds),
     }[options.what]
-    with asyncio.Runner(loop_factory=event_loops()[options.loop]) as runner:
+    with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
         print(json.dumps(runner.run(measure())))
 
 

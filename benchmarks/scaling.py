@@ -26,8 +26,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _common import HERE, cores, event_loops, machine, show, watching_others
+from _common import HERE, cores, machine, show, watching_others
 from _scaling_report import Measured, report
+
+from aiointerpreters._bench._loops import LOOPS
 
 ROOT = HERE.parent
 RESULTS = HERE / "results" / "scaling.json"
@@ -62,7 +64,7 @@ def calls(what: str, count: int, *more: str) -> Any:
 def costs(count: int, quick: bool) -> Any:
     """Measure under each event loop."""
     rounds = ["--rounds", "3"] if quick else []
-    return {loop: calls("costs", count, "--loop", loop, *rounds) for loop in event_loops()}
+    return {loop: calls("costs", count, "--loop", loop, *rounds) for loop in LOOPS}
 
 
 def closed(count: int, quick: bool) -> Any:
