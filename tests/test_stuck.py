@@ -545,10 +545,13 @@ class TestEnding:
 
     @pytest.mark.parametrize("asynchronous", [True, False])
     def test_nor_if_the_runner_is_closed_and_nothing_waits_for_it(
-        self, asynchronous: bool, gate: Gate
+        self, asynchronous: bool, gate: Gate, trace: Trace
     ) -> None:
         runner = Runner(
-            workers=2, initializer=control.hold_up_the_set_up, initargs=gate.fds, grace_period=GRACE
+            workers=2,
+            initializer=control.read_until,
+            initargs=(*gate.fds, trace.fd),
+            grace_period=GRACE,
         )
 
         async def main() -> None:
@@ -598,14 +601,14 @@ class TestEnding:
         asyncio.run(main())
 
     def test_until_the_last_of_them_is_cancelled(
-        self, gate: Gate, silent: Callable[[], None]
+        self, gate: Gate, trace: Trace, silent: Callable[[], None]
     ) -> None:
         async def main() -> None:
             silent()
             runner = Runner(
                 workers=1,
-                initializer=control.hold_up_the_set_up,
-                initargs=gate.fds,
+                initializer=control.read_until,
+                initargs=(*gate.fds, trace.fd),
                 grace_period=GRACE,
             )
             with gate, runner.start():
@@ -632,7 +635,7 @@ class TestEnding:
                 async with Runner(
                     workers=2,
                     initializer=control.hold_up_all_but_one,
-                    initargs=(passes, *held.fds),
+                    initargs=(passes, *held.fds, trace.fd),
                     grace_period=GRACE,
                 ) as runner:
                     call = runner.submit(function, *calls.fds, trace.fd)

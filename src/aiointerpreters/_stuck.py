@@ -12,9 +12,16 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("aiointerpreters")
 
+#: As AioStuckSequel has it.
+_SEQUELS = (
+    "another one has taken its place",
+    "the system has no room for another one in its place",
+    "no other one is needed in its place",
+)
+
 
 def error(
-    _name: FunctionName | None, pool: str, index: int, _seconds: float, _is_replaced: bool
+    _name: FunctionName | None, pool: str, index: int, _seconds: float, _sequel: int
 ) -> WorkerStuck:
     """What a coroutine fails with that hangs because another one does not come to its end."""
     return WorkerStuck(
@@ -25,9 +32,7 @@ def error(
     )
 
 
-def log(
-    name: FunctionName | None, pool: str, index: int, seconds: float, is_replaced: bool
-) -> None:
+def log(name: FunctionName | None, pool: str, index: int, seconds: float, sequel: int) -> None:
     _logger.warning(
         "%s has not ended %.3g seconds after it was told to stop: "
         "the worker %s-%d is stuck, and %s",
@@ -35,9 +40,7 @@ def log(
         seconds,
         pool,
         index,
-        "another one has taken its place"
-        if is_replaced
-        else "the system has no room for another one in its place",
+        _SEQUELS[sequel],
     )
 
 

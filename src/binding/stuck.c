@@ -23,7 +23,7 @@ struct AioStuckNotice {
     AioTask *task; /* to be failed, borrowed: see above; or NULL: there is something to log */
     const AioFunction *function; /* the pool's; NULL: one that was sent by value */
     int worker_index;
-    bool is_replaced;
+    AioStuckSequel sequel;
     int64_t waited_ns;
 };
 
@@ -48,11 +48,11 @@ aio_stuck_notice_new(AioTask *task, int64_t waited_ns)
 }
 
 void
-aio_stuck_post(AioStuckNotice *notice, AioWorker *worker, bool is_replaced)
+aio_stuck_post(AioStuckNotice *notice, AioWorker *worker, AioStuckSequel sequel)
 {
     if (notice != NULL) {
         notice->worker_index = worker->index;
-        notice->is_replaced = is_replaced;
+        notice->sequel = sequel;
         aio_mail_post(&notice->mail);
     }
 }
@@ -65,7 +65,7 @@ aio_stuck_tell(AioTask *task)
         return false;
     }
     notice->task = task;
-    aio_stuck_post(notice, aio_container_of(task->loop, AioWorker, loop), true);
+    aio_stuck_post(notice, aio_container_of(task->loop, AioWorker, loop), AIO_STUCK_REPLACED);
     return true;
 }
 
@@ -81,9 +81,9 @@ call_helper(AioState *state, AioStuckNotice *notice, AioHelper which)
     name = notice->function == NULL ? Py_NewRef(Py_None)
                                     : aio_message_decode_value(state, &notice->function->name);
     if (name != NULL) {
-        result = PyObject_CallFunction(helper, "OsidO", name, notice->pool->name,
-                                       notice->worker_index, (double)notice->waited_ns / 1e9,
-                                       notice->is_replaced ? Py_True : Py_False);
+        result =
+            PyObject_CallFunction(helper, "Osidi", name, notice->pool->name, notice->worker_index,
+                                  (double)notice->waited_ns / 1e9, (int)notice->sequel);
         Py_DECREF(name);
     }
     return result;

@@ -18,12 +18,19 @@ struct AioWorker;
 
 typedef struct AioStuckNotice AioStuckNotice;
 
+/* Whether another one serves in the worker's place. As _stuck.py has it. */
+typedef enum AioStuckSequel {
+    AIO_STUCK_REPLACED,
+    AIO_STUCK_NO_ROOM,    /* it could not be started */
+    AIO_STUCK_NOT_NEEDED, /* the pool is closed, or elastic, and has nothing to do for it */
+} AioStuckSequel;
+
 /* The call of `task` has not ended so long after it was told to: a notice of that, to be posted.
  * NULL where memory is short. What keeps the task from being posted is held. */
 AioStuckNotice *aio_stuck_notice_new(AioTask *task, int64_t waited_ns);
 
-/* Takes the notice, which may be NULL. `is_replaced`: another one serves in the worker's place. */
-void aio_stuck_post(AioStuckNotice *notice, struct AioWorker *worker, bool is_replaced);
+/* Takes the notice, which may be NULL. */
+void aio_stuck_post(AioStuckNotice *notice, struct AioWorker *worker, AioStuckSequel sequel);
 
 /* Tell the caller's loop that `task`, a coroutine, hangs with the worker in whose loop it is; what
  * keeps it from being posted is held. False where memory is short. */

@@ -570,19 +570,19 @@ aio_workers_replace_stuck(AioWorker *worker, AioStuckNotice *notices[2])
     }
     (void)retire(worker); /* as it was busy */
     aio_coroutines_rescue(&worker->loop);
+    AioStuckSequel sequel = is_too_small(workers) ? AIO_STUCK_NOT_NEEDED : AIO_STUCK_REPLACED;
     if (is_too_small(workers) && may_start(pool)) {
-        (void)start_worker(pool);
+        sequel = start_worker(pool) != NULL ? AIO_STUCK_REPLACED : AIO_STUCK_NO_ROOM;
     }
     else {
         start_wanted(pool);
     }
-    const bool is_replaced = !is_too_small(workers);
     /* Where no thread could be started the pool must not end, with what is queued: it is
      * tried again the next time. */
     const bool is_needed = workers->serving == 0 && may_start(pool) && count_waiting(pool) > 0;
     pthread_mutex_unlock(&workers->lock);
     for (int i = 0; i < 2; i++) { /* before the pool may end */
-        aio_stuck_post(notices[i], worker, is_replaced);
+        aio_stuck_post(notices[i], worker, sequel);
     }
     hurry(pool, aio_interrupt_from_timer);
     if (!is_needed) {

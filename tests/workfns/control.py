@@ -367,12 +367,12 @@ def hold_up_the_set_up(announce_fd: int, wait_fd: int) -> None:
     os.read(wait_fd, 1)
 
 
-def hold_up_all_but_one(pass_fd: int, announce_fd: int, wait_fd: int) -> None:
+def hold_up_all_but_one(pass_fd: int, announce_fd: int, wait_fd: int, mark_fd: int) -> None:
     """An initializer: whoever reads a byte from the first pipe need not wait."""
     if is_open(pass_fd):
         os.read(pass_fd, 1)
     else:
-        hold_up_the_set_up(announce_fd, wait_fd)
+        read_until(announce_fd, wait_fd, mark_fd)
 
 
 # ---- sleeping ----

@@ -419,12 +419,12 @@ async def spin_in_the_clean_up(announce_fd: int, mark_fd: int, pauses: int) -> N
         os.write(announce_fd, b".")
         await asyncio.Event().wait()
     finally:
-        for _ in range(pauses):
-            await asyncio.sleep(0.01)
         try:
+            for _ in range(pauses):
+                await asyncio.sleep(0.01)
             while True:
                 pass
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Interrupted):  # the second one, if the first came early
             os.write(mark_fd, b"c")
             raise
 
