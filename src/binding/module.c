@@ -71,6 +71,10 @@ aio_helper(AioState *state, AioHelper helper)
     if (state->helpers[helper] == NULL) {
         (void)aio_worker_hold_off(state, true); /* an import is not to be broken off */
         PyObject *module = PyImport_ImportModule(helper_places[helper].module);
+        if (module == NULL && state->worker != NULL &&
+            PyErr_ExceptionMatches(PyExc_ModuleNotFoundError)) {
+            module = aio_set_up_import_again(state->worker->pool, helper_places[helper].module);
+        }
         PyObject *found =
             module == NULL ? NULL : PyObject_GetAttrString(module, helper_places[helper].name);
         Py_XDECREF(module);

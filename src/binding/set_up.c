@@ -73,6 +73,30 @@ aio_set_up_module(const AioPool *pool)
     return module;
 }
 
+PyObject *
+aio_set_up_import_again(const AioPool *pool, const char *name)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *path = Py_XNewRef(PySys_GetObject("path"));
+    PyObject *start = aio_message_decode_value(NULL, &pool->start);
+    PyObject *module = NULL;
+    if (start != NULL && PySys_SetObject("path", PyTuple_GET_ITEM(start, 0)) == 0) {
+        module = PyImport_ImportModule(name);
+        PyErr_Clear();
+        (void)PySys_SetObject("path", path);
+    }
+    Py_XDECREF(start);
+    Py_XDECREF(path);
+    if (module == NULL) {
+        PyErr_SetRaisedException(exception);
+    }
+    else {
+        PyErr_Clear();
+        Py_DECREF(exception);
+    }
+    return module;
+}
+
 /* ---- what was told --------------------------------------------------------- */
 
 PyObject *

@@ -18,6 +18,11 @@ int aio_set_up_finder(AioState *state);
 /* What the program wants done first in its workers: user code. 0, or -1 with an exception set. */
 int aio_set_up_first_steps(AioState *state, const AioPool *pool);
 
+/* Import it with the program's sys.path, once that has failed, with an exception set, for want of a
+ * module: user code may have emptied this interpreter's. A new reference, or NULL, and the
+ * exception is as it was. */
+PyObject *aio_set_up_import_again(const AioPool *pool, const char *name);
+
 /* aiointerpreters._core.told() and .find_spec(name, path, target) */
 PyObject *aio_set_up_told(PyObject *module, PyObject *ignored);
 PyObject *aio_set_up_find_spec(PyObject *module, PyObject *const *args, Py_ssize_t count);
