@@ -1,7 +1,7 @@
 """How `Runner.map` sends several calls together, and how many.
 
 The way to a worker and back costs some microseconds, whatever it is for. So items of short calls
-travel in batches, of as many as a worker needs some 100 microseconds for, by what the ones before
+travel in batches, of as many as a worker needs some 200 microseconds for, by what the ones before
 have taken. The first calls are single ones; then a batch has twice as many as the one before it.
 
 A batch that takes much longer has met a slow item: then it is *split*. The results that there are
@@ -32,7 +32,7 @@ type Outcome = tuple[
 MOST_ITEMS = 128
 
 #: How long a worker shall be at a batch, in nanoseconds.
-_AIM = 100_000
+_AIM = 200_000
 
 #: How long it may be at it, before it is split, in nanoseconds.
 _TOO_LONG = 1_000_000
