@@ -368,7 +368,7 @@ def hold_up_the_set_up(announce_fd: int, wait_fd: int) -> None:
 
 
 def hold_up_all_but_one(pass_fd: int, announce_fd: int, wait_fd: int, mark_fd: int) -> None:
-    """An initializer: whoever gets a byte from the first pipe, which doesn't block, need not wait."""
+    """An initializer: whoever gets a byte from the first pipe need not wait."""
     try:
         os.read(pass_fd, 1)
     except BlockingIOError:
