@@ -368,10 +368,10 @@ def hold_up_the_set_up(announce_fd: int, wait_fd: int) -> None:
 
 
 def hold_up_all_but_one(pass_fd: int, announce_fd: int, wait_fd: int, mark_fd: int) -> None:
-    """An initializer: whoever reads a byte from the first pipe need not wait."""
-    if is_open(pass_fd):
+    """An initializer: whoever gets a byte from the first pipe need not wait."""
+    try:
         os.read(pass_fd, 1)
-    else:
+    except BlockingIOError:
         read_until(announce_fd, wait_fd, mark_fd)
 
 
