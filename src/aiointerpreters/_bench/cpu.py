@@ -41,6 +41,7 @@ async def measure(settings: Settings) -> list[Table]:
             *(Entry(name, name, [Turn(with_calls, (paced,))]) for name in sides),
             Entry(FLOOR, FLOOR, [Turn(without_calls, (paced,))]),
         ],
+        warm_up=not settings.quick,
     )
     once = replace(settings, rounds=1)
     resting = await alternate(

@@ -43,7 +43,7 @@ async def measure(settings: Settings) -> list[Table]:
     ]
     entries.append(Entry(IDLE, EMPTY, [Turn(idle, (seconds,))]))
     entries.append(Entry(BUSY_CORES, EMPTY, [Turn(beside_busy_cores, (seconds,))]))
-    rows = await alternate(settings, entries)
+    rows = await alternate(settings, entries, warm_up=not settings.quick)
     title = "Lag of the event loop, workers saturated with tasks of 1 ms"
     return [Table("lag", title, "", MEASURES, rows)]
 

@@ -29,7 +29,7 @@ EMPTY = "(asyncio alone)"  # a process in which nothing has been started
 
 async def measure(settings: Settings) -> list[Table]:
     """Measure all pools."""
-    counts = COUNTS[1:3] if settings.quick else COUNTS
+    counts = COUNTS[2:3] if settings.quick else COUNTS
     names = [name for name in (*POOLS, FLOOR) if name == FLOOR or _is_here(settings, name)]
     rows = [Row(name, {}, {}) for name in names]
     for round_number in range(settings.rounds):
