@@ -72,9 +72,8 @@ class TestTheCoroutine:
             assert await asyncio.wait_for(square(4), SOON) == 16
             assert await asyncio.shield(square(5)) == 25
             assert await asyncio.gather(square(6), square(7)) == [36, 49]
-            assert sorted([await each for each in asyncio.as_completed([square(1), square(2)])]) == [
-                *(1, 4)
-            ]
+            as_completed = asyncio.as_completed([square(1), square(2)])
+            assert sorted([await each for each in as_completed]) == [1, 4]
             done, _ = await asyncio.wait([asyncio.create_task(square(8))])
             assert [task.result() for task in done] == [64]
             async with asyncio.TaskGroup() as group:
@@ -113,7 +112,6 @@ class TestTheCoroutine:
         before = runner.stats().done
         with pytest.warns(RuntimeWarning, match=r"never awaited, so .*square.* was not called"):
             runner.run(values.square, 1)
-            gc.collect()
         runner.run(values.square, 1).close()  # no warning
         assert runner.stats().done == before
 
@@ -151,7 +149,6 @@ class TestTheCoroutine:
 
         with pytest.warns(RuntimeWarning, match="never awaited"):
             asyncio.run(main())
-            gc.collect()
 
     def test_closing_one_that_waits_stops_its_call(self, runner: Runner, gate: Gate) -> None:
         async def main() -> None:
@@ -244,7 +241,8 @@ class TestCallbacks:
         async def main() -> None:
             told: list[dict[str, Any]] = []
             ran: list[int] = []
-            asyncio.get_running_loop().set_exception_handler(lambda _, told_of: told.append(told_of))
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: told.append(context))
 
             def fail(_: object) -> None:
                 raise KeyError("no")
