@@ -235,9 +235,7 @@ class TestCallbacks:
 
         asyncio.run(main())
 
-    def test_what_one_raises_is_the_loops_handlers_and_stops_no_other(
-        self, single: Runner
-    ) -> None:
+    def test_what_one_raises_is_the_loops_handlers_and_stops_no_other(self, single: Runner) -> None:
         async def main() -> None:
             told: list[dict[str, Any]] = []
             ran: list[int] = []
