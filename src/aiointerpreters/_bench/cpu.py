@@ -38,7 +38,7 @@ async def measure(settings: Settings) -> list[Table]:
     working = await alternate(
         settings,
         [
-            *(Entry(name, name, [Turn(with_calls, (paced,))]) for name in sides),
+            *(Entry(name, name, [Turn(with_calls, (paced,), limit=paced + 5)]) for name in sides),
             Entry(FLOOR, FLOOR, [Turn(without_calls, (paced,))]),
         ],
         warm_up=not settings.quick,
@@ -76,7 +76,8 @@ async def measure(settings: Settings) -> list[Table]:
 async def at_rest(side: Opened, seconds: float, calls: bool) -> Samples:
     """Measure what is used while nothing is called."""
     if calls:
-        await asyncio.gather(*(side.call(noop, number) for number in range(200)))
+        for _ in range(10):
+            await side.in_every_worker(noop)
     await asyncio.sleep(0.2)  # what still tidies up after the calls
     processes = tree()
     woken = wake_ups(processes)
