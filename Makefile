@@ -32,7 +32,7 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-values bench-more scaling asan stress fuzz clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-docs bench-values bench-more scaling asan stress fuzz clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo "make fuzz        arbitrary bytes for the decoder of messages        (FUZZ_SECONDS=600)"
 	@echo "make bench       measure, beside other packages    (ARGS='latency --quick'; make bench-record: keep the results)"
 	@echo "make bench-values   how values cross               make bench-more   stopping, memory, values"
+	@echo "make bench-docs  rewrite the tables and plots of docs/benchmarks.md from benchmarks/results/"
 	@echo "make scaling     measure, and rewrite the tables and plots of docs/scaling.md"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
 	@echo "make format      lay out the code      make clean       remove build/"
@@ -142,18 +143,22 @@ bench-record: bench
 
 # What else is measured, about this package by itself.
 bench-more: build
-	@for program in benchmarks/[!_]*.py; do \
+	@for program in $(filter-out benchmarks/report.py,$(wildcard benchmarks/[!_]*.py)); do \
 	     echo "make: running $$program"; $(BIN)/python $$program $(ARGS) || exit 1; \
 	 done
 
 bench-values: build
 	@$(BIN)/python benchmarks/values.py $(ARGS)
 
-# What one event loop can feed: measured, worked out, and written into docs/scaling.md.
 $(VENV)/.plots: $(VENV)/.filled
 	@$(UV_INSTALL) --group plots
 	@touch $@
 
+# The tables and plots of docs/benchmarks.md, from what `make bench-record` has kept.
+bench-docs: build $(VENV)/.plots
+	@$(BIN)/python benchmarks/report.py $(ARGS)
+
+# What one event loop can feed: measured, worked out, and written into docs/scaling.md.
 scaling: build $(VENV)/.plots
 	@$(BIN)/python benchmarks/scaling.py core costs closed loops report --docs $(ARGS)
 

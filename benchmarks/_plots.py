@@ -51,3 +51,10 @@ def save(drawing: Any, path: Path) -> None:
     drawing.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
+
+
+def close(drawing: Any) -> None:
+    """Forget a figure; many open ones are warned of."""
+    from matplotlib import pyplot
+
+    pyplot.close(drawing)

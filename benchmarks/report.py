@@ -1,0 +1,76 @@
+"""Make the tables and plots of docs/benchmarks.md, and the README's, from benchmarks/results/.
+
+    make bench-record PYTHON_VERSION=3.14      # measures, and writes benchmarks/results/3.14.json
+    make bench-docs                            # this program
+
+Generated are the parts between `<!-- begin: NAME -->` and `<!-- end: NAME -->`, and docs/plots. The
+rest is written by hand. What was not measured is left out, so any results will do; the same ones
+give the same files.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from _report_data import Results
+from _report_plots import draw
+from _report_tables import BLOCKS
+
+ROOT = Path(__file__).parent.parent
+PLOTS = Path("docs", "plots")
+
+#: Below which block's tables a plot is; before them, as it says more at a glance.
+PLACES = {
+    "round-trip": ["round-trip"],
+    "throughput": ["throughput"],
+    "payloads": ["payload-bytes", "payload-memoryview"],
+    "break-even": ["break-even"],
+    "start-up": ["start-up"],
+    "lag": ["lag"],
+    "speed": ["round-trip"],
+}
+PAGES = (Path("docs", "benchmarks.md"), Path("README.md"))
+PLACE = re.compile(
+    r"(?P<begin><!-- begin: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end: (?P=name) -->)", re.DOTALL
+)
+
+
+def report(results: Path, root: Path) -> None:
+    """Rewrite the pages below root, which are there, and the plots.
+
+    Raises:
+        ValueError: A page has a place for something that isn't known.
+    """
+    found = Results.read(results)
+    plots = draw(found, root / PLOTS)
+    for page in PAGES:
+        path = root / page
+        path.write_text(filled(path.read_text(encoding="utf-8"), page, found, plots), "utf-8")
+
+
+def filled(text: str, page: Path, results: Results, plots: dict[str, str]) -> str:
+    """Return a page's text with its generated parts made anew."""
+
+    def part(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in BLOCKS:
+            raise ValueError(f"{page}: there is no {name!r}; there are: {', '.join(BLOCKS)}")
+        folder = (PLOTS.relative_to(page.parent) if page.parent.parts else PLOTS).as_posix()
+        pictures = [
+            f"![{plots[plot]}]({folder}/{plot}.svg)"
+            for plot in PLACES.get(name, ())
+            if plot in plots
+        ]
+        content = "\n\n".join([*pictures, BLOCKS[name](results)])
+        return f"{match['begin']}\n{content}\n\n{match['end']}"
+
+    return PLACE.sub(part, text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--root", type=Path, default=ROOT, help="of the checkout to rewrite")
+    options = parser.parse_args()
+    report(options.results, options.root)
+    print(f"written: {', '.join(map(str, PAGES))} and {PLOTS}/")
