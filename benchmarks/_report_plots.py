@@ -9,7 +9,7 @@ from _report_data import OURS, Results, Row, Run, Table, is_duration, seconds, s
 
 COLOURS = {
     "run": _plots.COLOURS[0],
-    "submit": "#35a5ad",
+    "submit": "#62b4ea",
     "ThreadPoolExecutor": _plots.COLOURS[1],
     "InterpreterPoolExecutor": _plots.COLOURS[2],
     "ProcessPoolExecutor": _plots.COLOURS[3],
@@ -34,8 +34,10 @@ def style(side: str) -> dict[str, Any]:
 
 def plain(axis: Any) -> None:
     """Numbers as they are written by hand, in place of powers of ten."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -135,7 +137,7 @@ def lag(run: Run, table: Table) -> Any | None:
 def payload(run: Run, table: Table, kind: str) -> Any | None:
     """Values of all sizes."""
     points = {name: float(size(name)) for name in table.units if size(name)}
-    labels = ("bytes", "microseconds, median")
+    labels = ("size", "microseconds, median")
     drawn = lines(run, table, f"{kind} to a worker and back", labels, points)
     if drawn is None:
         return None
@@ -143,7 +145,6 @@ def payload(run: Run, table: Table, kind: str) -> Any | None:
     names = {2**10: "1 KiB", 2**15: "32 KiB", 2**20: "1 MiB", 10 * 2**20: "10 MiB", 10**8: "100 MB"}
     here = [x for x in names if x in points.values()]
     axes.set_xticks(here, [names[x] for x in here])
-    axes.set_xlabel("size")
     axes.minorticks_off()
     return drawing
 
@@ -162,12 +163,11 @@ def break_even(run: Run, table: Table) -> Any | None:
     """From which size of a task on it pays."""
     points = {name: seconds(name) * 1e6 for name in table.units if is_duration(name)}
     labels = ("size of a task, microseconds", "time, against tasks on the loop")
-    drawn = lines(run, table, "Offloading from a busy loop", labels, points)
+    drawn = lines(run, table, "Offloading from a busy loop: below 1 it pays", labels, points)
     if drawn is None:
         return None
     drawing, axes = drawn
     axes.axhline(1, color=_plots.GREY, linewidth=1.5, linestyle=":", zorder=2)
-    axes.annotate("below this line it pays", (max(points.values()), 1.06), ha="right", va="bottom")
     return drawing
 
 

@@ -12,7 +12,7 @@ type Cell = Callable[[Table, Row], str]
 type Columns = list[tuple[str, Cell]]
 
 RUN = OURS[0]
-NOTHING = "–"
+NOTHING = "-"
 NOT_MEASURED = "Not measured yet."
 BARE = "(bare interpreters)"
 

@@ -167,6 +167,8 @@ def _break_even(results: Results) -> Iterator[Target]:
         for side, row in rows.items()
         if side not in (RUN, SUBMIT) and len(row) > 1
     }
+    if not peers:
+        return
     best = min(peers, key=lambda side: peers[side])
     yield _at_most(f"the same, against the best peer's ({best})", peers[best], ours, US)
 
