@@ -75,19 +75,25 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """One file."""
+    """What there is of one Python."""
 
     python: str  # as in "3.14"
-    raw: dict[str, Any]
+    parts: list[dict[str, Any]]  # a file each
+
+    @property
+    def tables(self) -> list[dict[str, Any]]:
+        """All tables; of one that several parts have, the last part's."""
+        tables = [table for part in self.parts for table in part["tables"]]
+        return list({(table["name"], table["loop"]): table for table in tables}.values())
 
     @property
     def runs(self) -> list[Run]:
         """Its loops, in the order of measuring."""
-        loops = dict.fromkeys(table["loop"] for table in self.raw["tables"])
+        loops = dict.fromkeys(table["loop"] for table in self.tables)
         return [Run(self.python, loop, dict(self._of_loop(loop))) for loop in loops]
 
     def _of_loop(self, loop: str) -> Iterator[tuple[str, Table]]:
-        for table in self.raw["tables"]:
+        for table in self.tables:
             rows = [Row(row["side"], row["samples"], row.get("notes", {})) for row in table["rows"]]
             if table["loop"] == loop and any(any(row.samples.values()) for row in rows):
                 measures = table["measures"]
@@ -116,10 +122,13 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
-        """Read the files named after a Python: 3.14.json."""
-        files = [file for file in folder.glob("*.json") if re.fullmatch(r"3\.\d+", file.stem)]
-        found = [Result(file.stem, json.loads(file.read_text(encoding="utf-8"))) for file in files]
-        return cls(found)
+        """Read the files named after a Python: 3.14.json, and further parts, 3.14-lag.json."""
+        parts: dict[str, list[dict[str, Any]]] = {}
+        for file in sorted(folder.glob("*.json"), key=lambda file: file.stem):
+            if match := re.fullmatch(r"(3\.\d+)(-.+)?", file.stem):
+                raw = json.loads(file.read_text(encoding="utf-8"))
+                parts.setdefault(match[1], []).append(raw)
+        return cls([Result(python, found) for python, found in parts.items()])
 
     def main(self, table: str) -> tuple[Run, Table] | None:
         """Return the run whose table is shown in full: the first that has it."""

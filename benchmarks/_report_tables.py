@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from _report_data import OURS, Result, Results, Row, Run, Table
+from _report_data import OURS, Results, Row, Table
 
 from aiointerpreters._bench._printing import quantity, ratio
 from aiointerpreters._bench._targets import computed
@@ -131,11 +131,21 @@ def section(results: Results, name: str, make: Callable[[Table], str], *more: st
 
 def machine(results: Results) -> str:
     """Describe each run of the suite."""
-    return "\n".join(f"- {_machine(result)}" for result in results.results) or NOT_MEASURED
+    parts = [part for result in results.results for part in result.parts]
+    if len(parts) == len(results.results):
+        return "\n".join(f"- {_machine(part)}" for part in parts) or NOT_MEASURED
+    return "\n".join(f"- {_machine(part)} Measured: {_measured(part)}." for part in parts)
 
 
-def _machine(result: Result) -> str:
-    raw = result.raw
+def _measured(part: dict[str, Any]) -> str:
+    """Name the tables of a part, with their loops."""
+    loops: dict[str, list[str]] = {}
+    for table in part["tables"]:
+        loops.setdefault(table["name"], []).append(table["loop"])
+    return ", ".join(f"{name} ({', '.join(on)})" for name, on in loops.items())
+
+
+def _machine(raw: dict[str, Any]) -> str:
     about, settings = raw["machine"], raw["settings"]
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     rounds = f"{settings['rounds']} round{'s' * (settings['rounds'] != 1)}"
@@ -151,7 +161,7 @@ def targets(results: Results) -> str:
     """What was wanted and what was measured: a table for each Python."""
     parts: list[str] = []
     for result in results.results:
-        found = computed(result.raw["tables"])
+        found = computed(result.tables)
         if found:
             met = sum(target.met for target in found)
             rows = [[t.name, t.wanted, t.got, "met" if t.met else "**missed**"] for t in found]
@@ -355,9 +365,7 @@ def speed(results: Results) -> str:
         lines.append(line)
     header = ["", "one call after another", "ratio", "after 5 ms of quiet", "ratio"]
     header.append("thousands at once")
-    about = (
-        f"CPython {run.python}, {run.loop}, {_settings(results, run)['workers']} workers; medians:"
-    )
+    about = f"CPython {run.python}, {run.loop}; medians:"
     return about + "\n\n" + markdown(header, lines)
 
 
@@ -373,13 +381,6 @@ SHOWN = (
 
 def _or_nothing(table: Table | None, row: Row | None, measure: str) -> str:
     return value(measure)(table, row) if table and row and measure in table.units else NOTHING
-
-
-def _settings(results: Results, run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = next(
-        result.raw["settings"] for result in results.results if result.python == run.python
-    )
-    return found
 
 
 #: By the name of their place.

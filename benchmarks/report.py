@@ -3,6 +3,8 @@
     make bench-record PYTHON_VERSION=3.14      # measures, and writes benchmarks/results/3.14.json
     make bench-docs                            # this program
 
+Parts of a Python's results may be in files of their own, 3.14-lag.json, each the suite's --json.
+
 Generated are the parts between `<!-- begin: NAME -->` and `<!-- end: NAME -->`, and docs/plots. The
 rest is written by hand. What was not measured is left out, so any results will do; the same ones
 give the same files.

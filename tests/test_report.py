@@ -196,6 +196,22 @@ def test_several_versions_are_beside_each_other(root: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("no_plots")
+def test_the_parts_of_a_version_are_put_together(root: Path, tmp_path: Path) -> None:
+    folder = changed(tmp_path / "results", leave_out("lag", "memory"))
+    other = json.loads((RESULTS / "3.14.json").read_text())
+    leave_out(*(set(PLOTS) - {"lag"}), "speed-up", "scaling", "memory", "cpu-idle")(other)
+    (folder / "3.14-lag.json").write_text(json.dumps(other))
+
+    report.report(folder, root)
+
+    assert "| **`run`** | 0.26 ms | 1.25 ms | 4.40 ms |" in part(root, "lag")
+    assert "| **`run`** | 5 us |" in part(root, "round-trip")
+    assert "above an idle loop's | ≤ 1.00 ms | 0.15 ms | met |" in part(root, "targets")
+    assert "Measured: lag (asyncio)." in part(root, "machine")
+    assert part(root, "memory").strip() == NOT_MEASURED
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_a_place_for_something_unknown_is_refused(root: Path) -> None:
     (root / "README.md").write_text("<!-- begin: colour -->\n<!-- end: colour -->\n")
 
