@@ -141,7 +141,8 @@ class TestErrors:
                     with pytest.raises(LookupError, match=f"at {stop}"):
                         async for result in runner.map(fn, range(2 * SETTLED), ordered=ordered):
                             got.append(result)
-                    assert got == list(range(stop))
+                    # If not ordered, a batch that was split may come after the one behind it.
+                    assert (got if ordered else sorted(got)) == list(range(stop))
                     await runner.drain()
                     run += len(trace.marks())
             return run

@@ -9,19 +9,21 @@ from workfns import coroutines, values
 
 
 async def one_round() -> None:
-    source: Queue[int] = Queue(2)
-    target: Queue[int] = Queue(2)
-    doubling = runner.submit(coroutines.double_all, source, target)
+    # One for each worker, whose loop gets descriptors with it that it keeps.
+    queues: list[tuple[Queue[int], Queue[int]]] = [(Queue(2), Queue(2)) for _ in range(2)]
+    doubling = [runner.submit(coroutines.double_all, *pair) for pair in queues]
     sleeping = [runner.submit(asyncio.sleep, 3600) for _ in range(30)]
     calls = [runner.submit(coroutines.add, [n] * 50, [n]) for n in range(200)]
     failing = [runner.submit(coroutines.fail, "text") for _ in range(20)]
     for n in range(10):
-        await source.aput(n)
-        await target.aget()
+        for source, target in queues:
+            await source.aput(n)
+            await target.aget()
     for future in [*sleeping, *calls[::3]]:
         future.cancel()
-    await source.aput(-1)
-    await asyncio.wait([doubling, *sleeping, *calls, *failing])
+    for source, _ in queues:
+        await source.aput(-1)
+    await asyncio.wait([*doubling, *sleeping, *calls, *failing])
     for future in failing:
         assert isinstance(future.exception(), ValueError)
     await runner.run(values.square, 2)
