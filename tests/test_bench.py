@@ -116,6 +116,16 @@ def test_a_side_whose_process_ends_leaves_a_note() -> None:
     assert row.notes[""].startswith("TypeError: ")
 
 
+def test_a_target_against_the_best_peer_needs_a_peer() -> None:
+    from aiointerpreters._bench._targets import computed
+
+    rows = [{"side": "run", "samples": {"break-even": [9.0], "1 ms": [0.5]}}]
+
+    targets = computed([{"name": "break-even", "loop": "asyncio", "rows": rows}])
+
+    assert [target.name for target in targets] == ["break-even size of a task, on a busy loop"]
+
+
 def test_thinned_samples_keep_their_percentiles() -> None:
     from aiointerpreters._bench._harness import KEPT, percentile, thinned
 
