@@ -63,7 +63,9 @@ class Refusing(logging.Handler):
         self.run = run
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.run.fail(f"logged: {record.getMessage()}")
+        # Some scenes make workers stuck, on purpose.
+        if record.name != "aiointerpreters" or "is stuck" not in record.getMessage():
+            self.run.fail(f"logged: {record.getMessage()}")
 
 
 records: Arrivals
