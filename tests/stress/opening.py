@@ -103,7 +103,7 @@ async def leave_by_an_exception(actor: Actor) -> None:
         pass
     await burst.all_ended()
     stats = runner.stats()
-    if stats.pending:
+    if stats.pending > stats.stuck:  # what can't be stopped is still to end
         actor.act.run.fail(f"closed, but {stats}")
 
 
