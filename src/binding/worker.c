@@ -462,6 +462,21 @@ linger(AioWorker *worker)
 
 /* ---- the interpreter ----------------------------------------------------- */
 
+/* Where the worker may run coroutines, import what must not be imported by two threads at a time:
+ * `dataclasses` takes a half loaded `typing` from sys.modules. (A worker that had begun before the
+ * first coroutine came has its loop's thread import it first, see _coroutines.py.) 0, or -1 with an
+ * exception set. */
+static int
+prepare_for_threads(AioPool *pool)
+{
+    if (!aio_coroutines_are_used(&pool->coroutines)) {
+        return 0;
+    }
+    PyObject *typing = PyImport_ImportModule("typing");
+    Py_XDECREF(typing);
+    return typing == NULL ? -1 : 0;
+}
+
 /* In the new interpreter: our module, and what set_up.c does with it.
  * 0, or -1 with an exception set. */
 static int
@@ -489,7 +504,7 @@ set_up(AioWorker *worker)
     if (!begin_interruptible(worker, NULL)) {
         PyErr_SetNone(worker->interrupted_type);
     }
-    else if (aio_set_up_finder(worker->state) == 0) {
+    else if (aio_set_up_finder(worker->state) == 0 && prepare_for_threads(pool) == 0) {
         result = aio_set_up_first_steps(worker->state, pool);
     }
     end_interruptible(worker);
