@@ -7,9 +7,7 @@ here is what happens between them.
 
 from __future__ import annotations
 
-# First of all, and so waited for where the worker's other thread is just importing it: dataclasses,
-# which asyncio makes some of, takes a half loaded one from sys.modules.
-import typing  # isort: skip
+from . import _typing_first  # noqa: F401  # isort: skip
 
 import asyncio
 import contextlib
@@ -18,10 +16,9 @@ import threading
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
     from . import _core
-
-    Any = typing.Any
 
 #: A pool that is being stopped asks at once, when the grace period is over, and then again and
 #: again, with pauses that double from 0.1 s. At the first time all calls are cancelled; at this

@@ -464,7 +464,7 @@ linger(AioWorker *worker)
 
 /* Where the worker may run coroutines, import what must not be imported by two threads at a time:
  * `dataclasses` takes a half loaded `typing` from sys.modules. (A worker that had begun before the
- * first coroutine came has its loop's thread import it first, see _coroutines.py.) 0, or -1 with an
+ * first coroutine came does so later, see _typing_first.py.) 0, or -1 with an
  * exception set. */
 static int
 prepare_for_threads(AioPool *pool)
