@@ -188,10 +188,13 @@ asan_python = LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC
     UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
     build/$(PYTHON_VERSION)-asan/venv/bin/python
 
+# These test programs that measure, and none of the extension's code.
+NO_EXTENSION = test_bench.py test_bench_sections.py test_report.py test_scaling_model.py
+
 asan:
 	@$(asan_build)
 	$(call say,testing the extension under AddressSanitizer)
-	@$(asan_python) -m pytest --timeout 300 --capture=sys $(ARGS)
+	@$(asan_python) -m pytest --timeout 300 --capture=sys $(NO_EXTENSION:%=--ignore=tests/%) $(ARGS)
 
 # Ten minutes of everything at random; tests/stress/stress.py says more.
 stress: export STRESS_SECONDS ?= 600
