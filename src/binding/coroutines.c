@@ -32,7 +32,6 @@ aio_coroutines_init(AioCoroutines *coroutines)
     coroutines->concurrency = 1;
     coroutines->closed = false;
     coroutines->waiting_count = 0;
-    coroutines->are_used = false;
     atomic_init(&coroutines->stopping, false);
     aio_list_init(&coroutines->waiting);
     aio_list_init(&coroutines->loops);
@@ -291,22 +290,12 @@ aio_coroutines_submit(AioTask *task)
         pthread_mutex_unlock(&coroutines->lock);
         return AIO_PUSH_CLOSED;
     }
-    coroutines->are_used = true;
     insert_waiting(coroutines, task);
     dispatch(coroutines, 1, &to_start);
     const bool waits = coroutines->waiting_count > 0;
     pthread_mutex_unlock(&coroutines->lock);
     start_threads(&to_start);
     return waits ? AIO_PUSH_WAITS : AIO_PUSH_COVERED;
-}
-
-bool
-aio_coroutines_are_used(AioCoroutines *coroutines)
-{
-    pthread_mutex_lock(&coroutines->lock);
-    const bool are_used = coroutines->are_used;
-    pthread_mutex_unlock(&coroutines->lock);
-    return are_used;
 }
 
 bool

@@ -38,7 +38,6 @@ typedef struct AioCoroutines {
     /* AioTask.loop_link: no loop has a place for them; by priority, and first come first served */
     AioList waiting;
     size_t waiting_count;
-    bool are_used; /* there was one */
     AioList loops; /* AioLoop.link: those that take calls, now or soon */
 } AioCoroutines;
 
@@ -142,8 +141,5 @@ unsigned aio_coroutines_late(AioLoop *loop);
 
 /* An interrupter has looked. True if it has to do so again; else it is none any more. */
 bool aio_coroutines_end_interrupter(AioLoop *loop);
-
-/* Whether any call of a coroutine function was ever made. Any thread. */
-bool aio_coroutines_are_used(AioCoroutines *coroutines);
 
 #endif

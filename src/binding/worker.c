@@ -462,19 +462,22 @@ linger(AioWorker *worker)
 
 /* ---- the interpreter ----------------------------------------------------- */
 
-/* Where the worker may run coroutines, import what must not be imported by two threads at a time:
- * `dataclasses` takes a half loaded `typing` from sys.modules. (A worker that had begun before the
- * first coroutine came does so later, see _typing_first.py.) 0, or -1 with an
- * exception set. */
+/* Import, before the worker has a second thread, what both of them need sooner or later. Left to
+ * them, calls that are interrupted while they import, and a loop's thread that does so at the same
+ * time, could wait for each other's module locks for ever; and `dataclasses` takes a half loaded
+ * `typing` from sys.modules. 0, or -1 with an exception set. */
 static int
-prepare_for_threads(AioPool *pool)
+prepare_for_threads(void)
 {
-    if (!aio_coroutines_are_used(&pool->coroutines)) {
-        return 0;
+    static const char *const names[] = {"typing", "pickle", "traceback"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        PyObject *module = PyImport_ImportModule(names[i]);
+        if (module == NULL) {
+            return -1;
+        }
+        Py_DECREF(module);
     }
-    PyObject *typing = PyImport_ImportModule("typing");
-    Py_XDECREF(typing);
-    return typing == NULL ? -1 : 0;
+    return 0;
 }
 
 /* In the new interpreter: our module, and what set_up.c does with it.
@@ -504,7 +507,7 @@ set_up(AioWorker *worker)
     if (!begin_interruptible(worker, NULL)) {
         PyErr_SetNone(worker->interrupted_type);
     }
-    else if (aio_set_up_finder(worker->state) == 0 && prepare_for_threads(pool) == 0) {
+    else if (aio_set_up_finder(worker->state) == 0 && prepare_for_threads() == 0) {
         result = aio_set_up_first_steps(worker->state, pool);
     }
     end_interruptible(worker);
