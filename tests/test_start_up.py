@@ -22,7 +22,6 @@ OURS = {
     "aiointerpreters._finding",
     "aiointerpreters._forwarding",
     "aiointerpreters._records",
-    "aiointerpreters._typing_first",
 }
 #: What it takes to find a function in the main script.
 FOR_MAIN = {

@@ -7,8 +7,6 @@ here is what happens between them.
 
 from __future__ import annotations
 
-from . import _typing_first  # noqa: F401  # isort: skip
-
 import asyncio
 import contextlib
 import threading

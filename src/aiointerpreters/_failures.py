@@ -66,7 +66,6 @@ def _text(exception: BaseException) -> str:
 
 def _traceback_text(exception: BaseException) -> str:
     try:
-        _finding.load("typing")  # first: see _typing_first.py
         _finding.load("traceback")
         import traceback
 

@@ -129,8 +129,6 @@ def find_spec(
     Called by the finder in ``sys.meta_path``, which is `_core`, for `logging` and `warnings`; each
     time, as a module may be reloaded.
     """
-    if name == "logging":
-        from . import _typing_first  # noqa: F401
     for finder in sys.meta_path:
         find = None if finder is _core else getattr(finder, "find_spec", None)
         spec: ModuleSpec | None = find and find(name, path, target)

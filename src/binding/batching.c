@@ -413,7 +413,7 @@ hand_over(AioState *state, AioTask *task, PyObject *future, PyObject *outcome)
     PyObject *old = task->mail.owner_future;
     aio_future_unbind(&task->mail);
     task->mail.owner_future = Py_NewRef(future);
-    aio_future_bind(&task->mail);
+    aio_future_bind(state, &task->mail);
     PyObject *result =
         outcome == NULL ? NULL : PyObject_CallMethodOneArg(old, state->str_set_result, outcome);
     if (result == NULL) {

@@ -71,17 +71,10 @@ aio_call_begin(PyObject *self, PyObject *loop)
     call->state = PENDING;
 }
 
-void
-aio_call_bind(PyObject *self, AioMail *mail)
+AioMail **
+aio_call_mail_slot(PyObject *self)
 {
-    mail->owner_slot = &((CallObject *)self)->mail;
-    *mail->owner_slot = mail;
-}
-
-AioMail *
-aio_call_mail(PyObject *self)
-{
-    return ((CallObject *)self)->mail;
+    return &((CallObject *)self)->mail;
 }
 
 /* ---- the future's side ------------------------------------------------------ */

@@ -16,11 +16,8 @@ PyObject *aio_call_new(PyObject *pool, PyObject *callable, PyObject *args, PyObj
 /* It is submitted just now, from that loop (borrowed), by its first step. */
 void aio_call_begin(PyObject *call, PyObject *loop);
 
-/* What aio_future_bind() is for other futures. */
-void aio_call_bind(PyObject *call, AioMail *mail);
-
-/* The mail that it waits for; NULL if there is none. */
-AioMail *aio_call_mail(PyObject *call);
+/* Where it keeps the mail that it waits for; NULL in there if there is none. */
+AioMail **aio_call_mail_slot(PyObject *call);
 
 /* As aio_future_set_result() and aio_future_set_exception(). */
 int aio_call_set_result(PyObject *call, PyObject *result);

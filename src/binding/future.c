@@ -27,9 +27,11 @@ future_data(PyObject *future)
 }
 
 void
-aio_future_bind(AioMail *mail)
+aio_future_bind(AioState *state, AioMail *mail)
 {
-    mail->owner_slot = &future_data(mail->owner_future)->mail;
+    PyObject *future = mail->owner_future;
+    mail->owner_slot = Py_TYPE(future) == state->call_type ? aio_call_mail_slot(future)
+                                                           : &future_data(future)->mail;
     *mail->owner_slot = mail;
 }
 
@@ -60,7 +62,7 @@ give_up(AioMail *mail)
 void
 aio_future_give_up(AioState *state, PyObject *future)
 {
-    give_up(Py_TYPE(future) == state->call_type ? aio_call_mail(future)
+    give_up(Py_TYPE(future) == state->call_type ? *aio_call_mail_slot(future)
                                                 : future_data(future)->mail);
 }
 

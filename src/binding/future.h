@@ -16,9 +16,9 @@
  * is bound to: it takes a task out of the queue, or stops it where it runs. */
 PyObject *aio_future_new(AioState *state);
 
-/* Bind a mail in flight to its future, which aio_future_new() made; and undo that (of any kind;
- * it need not be bound). Owner only. */
-void aio_future_bind(AioMail *mail);
+/* Bind a mail in flight to its future, of one of both kinds; and undo that (it need not be bound).
+ * Owner only. */
+void aio_future_bind(AioState *state, AioMail *mail);
 void aio_future_unbind(AioMail *mail);
 
 /* The mail that a future, made by aio_future_new(), is bound to; NULL if it is not. */

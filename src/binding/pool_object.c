@@ -295,6 +295,45 @@ ask_for_worker(AioPool *pool)
     return !aio_workers_may_grow(&pool->workers) || aio_workers_grow(pool);
 }
 
+/* Send the task on its way to a worker, and its outcome to `future` (borrowed), of the open bridge.
+ * Takes the task. 0, or -1 with an exception set. */
+static int
+send(AioState *state, AioPool *pool, AioBridge *bridge, AioTask *task, PyObject *future)
+{
+    aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
+    aio_pending_add_many(&pool->unfinished, task->batch == NULL ? 1 : (long)task->batch->count);
+    if (task->batch != NULL) {
+        aio_batch_count(task->batch);
+    }
+    aio_future_bind(state, &task->mail);
+    const bool is_coroutine = task->is_coroutine;
+    switch (is_coroutine ? aio_coroutines_submit(task)
+                         : aio_taskqueue_push(&pool->queue, &task->queue_node)) {
+    case AIO_PUSH_COVERED:
+        break;
+    case AIO_PUSH_WAITS:
+        if (ask_for_worker(pool) || !aio_task_take_back(task)) {
+            break;
+        }
+        aio_raise_runner_error(state, "the runner has no worker, and the system has no room for "
+                                      "another thread");
+        goto refused;
+    case AIO_PUSH_CLOSED:
+        raise_closed(state, pool);
+        goto refused;
+    }
+    /* From here on the task is the queue's, or a loop's. */
+    if (!is_coroutine) { /* which as a rule waits for something */
+        aio_bridge_expect(state, bridge);
+    }
+    return 0;
+refused:
+    aio_mail_abandon(&task->mail);
+    aio_pending_done_many(&pool->unfinished, aio_task_weight(task));
+    aio_task_free(task);
+    return -1;
+}
+
 static PyObject *
 submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, PyObject *kwargs,
        const CallOptions *options)
@@ -305,16 +344,13 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
     PyObject *future = NULL, *to_send = NULL;
     AioBridge *bridge = NULL;
     bool is_coroutine = false;
-    int failed;
 
     if (check_open(state, object) < 0 || (bridge = running_bridge(state, object)) == NULL) {
         return NULL;
     }
-    Py_BEGIN_CRITICAL_SECTION(object);
-    failed =
-        aio_function_lookup(state, &pool->functions, callable, &function, &to_send, &is_coroutine);
-    Py_END_CRITICAL_SECTION();
-    if (failed || (task = aio_task_new(pool, function, is_coroutine)) == NULL) {
+    if (aio_pool_object_lookup((PyObject *)object, callable, &function, &to_send, &is_coroutine) <
+            0 ||
+        (task = aio_task_new(pool, function, is_coroutine)) == NULL) {
         goto failed;
     }
     task->has_context = options->context != NULL;
@@ -340,36 +376,10 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
                                        options->deadline_ns)) == NULL) {
         goto failed;
     }
-    aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
-    aio_pending_add(&pool->unfinished);
-    if (options->coroutine != NULL) {
-        aio_call_bind(future, &task->mail);
-    }
-    else {
-        aio_future_bind(&task->mail);
-    }
-    switch (is_coroutine ? aio_coroutines_submit(task)
-                         : aio_taskqueue_push(&pool->queue, &task->queue_node)) {
-    case AIO_PUSH_COVERED:
-        break;
-    case AIO_PUSH_WAITS:
-        if (ask_for_worker(pool) || !aio_task_take_back(task)) {
-            break;
-        }
-        aio_mail_abandon(&task->mail);
-        aio_pending_done(&pool->unfinished);
-        aio_raise_runner_error(state, "the runner has no worker, and the system has no room for "
-                                      "another thread");
+    AioTask *sent = task;
+    task = NULL; /* whatever comes of it */
+    if (send(state, pool, bridge, sent, future) < 0) {
         goto failed;
-    case AIO_PUSH_CLOSED:
-        aio_mail_abandon(&task->mail);
-        aio_pending_done(&pool->unfinished);
-        raise_closed(state, pool);
-        goto failed;
-    }
-    /* From here on the task is the queue's, or a loop's. */
-    if (!is_coroutine) { /* which as a rule waits for something */
-        aio_bridge_expect(state, bridge);
     }
     Py_XDECREF(to_send);
     Py_DECREF(bridge);
@@ -431,33 +441,7 @@ aio_pool_object_send(PyObject *object, AioBridge *bridge, AioTask *task, PyObjec
         aio_task_free(task);
         return -1;
     }
-    aio_bridge_adopt(bridge, &task->mail, AIO_MAIL_TASK, future);
-    aio_pending_add_many(&pool->unfinished, task->batch == NULL ? 1 : (long)task->batch->count);
-    if (task->batch != NULL) {
-        aio_batch_count(task->batch);
-    }
-    aio_future_bind(&task->mail);
-    switch (aio_taskqueue_push(&pool->queue, &task->queue_node)) {
-    case AIO_PUSH_COVERED:
-        break;
-    case AIO_PUSH_WAITS:
-        if (ask_for_worker(pool) || !aio_task_take_back(task)) {
-            break;
-        }
-        aio_raise_runner_error(state, "the runner has no worker, and the system has no room for "
-                                      "another thread");
-        goto refused;
-    case AIO_PUSH_CLOSED:
-        raise_closed(state, pool);
-        goto refused;
-    }
-    aio_bridge_expect(state, bridge);
-    return 0;
-refused:
-    aio_mail_abandon(&task->mail);
-    aio_pending_done_many(&pool->unfinished, aio_task_weight(task));
-    aio_task_free(task);
-    return -1;
+    return send(state, pool, bridge, task, future);
 }
 
 /* functools.partial(f, *a, **k)(*args, **kwargs) is f(*a, *args, **{**k, **kwargs}):

@@ -671,7 +671,7 @@ wait_in_loop(QueueObject *object, PyObject *again,
     aio_counted_acquire(&object->queue->counted);
     wait->queue = object->queue;
     aio_bridge_adopt(bridge, &wait->mail, AIO_MAIL_QUEUE, future);
-    aio_future_bind(&wait->mail);
+    aio_future_bind(state, &wait->mail);
     if (register_waiter(&object->queue->fifo, &wait->waiter)) {
         aio_mail_abandon(&wait->mail);
         wait_free(wait);
