@@ -1,4 +1,4 @@
-"""What a worker's start loads: a few modules of the standard library that both its threads need."""
+"""What a worker's start takes: next to nothing that an interpreter by itself does not."""
 
 import _interpreters
 import asyncio
@@ -12,17 +12,8 @@ from aiointerpreters import Runner
 from helpers.programs import Program
 from workfns import modules
 
-#: What a worker has of ours before it has been asked for anything: the core, and what passes log
-#: records on.
-OURS = {
-    "aiointerpreters",
-    "__future__",
-    "aiointerpreters._core",
-    "aiointerpreters._main",
-    "aiointerpreters._finding",
-    "aiointerpreters._forwarding",
-    "aiointerpreters._records",
-}
+#: All that a worker has before it has been asked for anything.
+OURS = {"aiointerpreters._core"}
 #: What it takes to find a function in the main script.
 FOR_MAIN = {
     "__future__",
@@ -36,15 +27,13 @@ FOR_MAIN = {
 }
 
 
-def prepared_modules() -> set[str]:
+def modules_of_a_bare_interpreter() -> set[str]:
     here, there = os.pipe()
     bare = _interpreters.create("isolated")
     try:
         _interpreters.exec(
             bare,
-            # What worker.c prepares.
-            "import sys, os, typing, pickle, traceback;"
-            f"os.write({there}, ' '.join(sys.modules).encode())",
+            f"import sys, os; os.write({there}, ' '.join(sys.modules).encode())",
         )
         return set(os.read(here, 65536).decode().split())
     finally:
@@ -61,20 +50,20 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return asyncio.run(main())
 
 
-def test_the_first_call_finds_nothing_imported_but_what_was_prepared() -> None:
+def test_the_first_call_finds_nothing_imported_but_the_core() -> None:
     loaded = set(call(modules.loaded))
-    assert loaded - prepared_modules() <= OURS | {"workfns", "workfns.modules"}
+    assert loaded - modules_of_a_bare_interpreter() == OURS | {"workfns", "workfns.modules"}
 
 
 def test_nothing_more_is_imported_to_begin_with_where_nothing_is_forwarded() -> None:
     loaded = set(call(modules.loaded, logging=False))
-    assert loaded - prepared_modules() <= OURS | {"workfns", "workfns.modules"}
+    assert loaded - modules_of_a_bare_interpreter() == OURS | {"workfns", "workfns.modules"}
 
 
 def test_plain_values_import_nothing() -> None:
     values = [None, 1.5, "text", b"bytes", {"key": [(), ()]}, ((), (), ("", "")), {1, 2}]
     loaded = set(call(modules.loaded, *values))
-    assert loaded - prepared_modules() <= OURS | {"workfns", "workfns.modules"}
+    assert loaded - modules_of_a_bare_interpreter() == OURS | {"workfns", "workfns.modules"}
 
 
 def test_a_function_of_the_main_script_takes_few_modules(program: Program) -> None:
@@ -95,7 +84,7 @@ def test_a_function_of_the_main_script_takes_few_modules(program: Program) -> No
             asyncio.run(main())
         """)
     ended.assert_ended()
-    assert set(ended.out.split()) - prepared_modules() <= OURS | FOR_MAIN
+    assert set(ended.out.split()) - modules_of_a_bare_interpreter() <= OURS | FOR_MAIN
 
 
 def test_the_package_is_whole_when_a_function_imports_it() -> None:

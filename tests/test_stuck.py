@@ -13,7 +13,7 @@ from helpers.gate import Gate, Trace
 from helpers.limits import SOON
 from helpers.process import LINUX, eventually, until
 from helpers.programs import Program
-from workfns import control, coroutines, importing, streams, values, waiting
+from workfns import control, coroutines, streams, values, waiting
 
 #: Seconds. Long enough for a clean end where one is expected on the way.
 GRACE = 0.05
@@ -256,32 +256,6 @@ class TestLogging:
 
         asyncio.run(main())
         assert "the generator of a stream has not ended" in caplog.text
-
-
-class TestImports:
-    @pytest.mark.parametrize("function", [importing.square, importing.square_soon])
-    def test_what_prepares_a_call_is_not_broken_off(
-        self,
-        function: Any,
-        gate: Gate,
-        trace: Trace,
-        silent: Callable[[], None],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        """The import of the function's module: many packages can't be imported once more then."""
-
-        async def main() -> None:
-            silent()
-            async with Runner(workers=1, grace_period=PATIENT) as runner, gate:
-                call = runner.submit(function, 2)
-                await gate.reached()
-                call.cancel()
-                gate.open()
-                assert await runner.run(function, 3) == 9
-                assert trace.marks() == b"i"
-
-        monkeypatch.setenv("AIO_TEST_IMPORTING", " ".join(map(str, (*gate.fds, trace.fd))))
-        asyncio.run(main())
 
 
 class TestStuckLoops:

@@ -64,6 +64,7 @@ begin_step(AioAsyncCall *call)
     pthread_mutex_lock(&loop->step_lock);
     loop->current = call->task;
     loop->held_off = 0;
+    loop->importing = 0;
     loop->abandoned_step_began_ns = was_abandoned ? aio_clock_ns() : 0;
     loop->has_sent = false;
     loop->insist = false;

@@ -19,6 +19,7 @@
 #include "core/clock.h"
 #include "core/monitor.h"
 #include "core/thread.h"
+#include "imports.h"
 #include "pool.h"
 #include "stuck.h"
 #include "workers.h"
@@ -30,8 +31,15 @@ static const int64_t LONGEST_PAUSE_NS = 3200 * 1000 * 1000LL;
 static void
 send_exception(AioWorker *worker)
 {
+    bool may_break_import = false;
     pthread_mutex_lock(&worker->running_lock);
+    if (worker->importing > 0 && worker->insist) {
+        pthread_mutex_unlock(&worker->running_lock);
+        may_break_import = !aio_imports_is_in_system(worker->thread_id);
+        pthread_mutex_lock(&worker->running_lock);
+    }
     if (worker->interruptible && worker->held_off == 0 &&
+        (worker->importing == 0 || (worker->insist && may_break_import)) &&
         (!worker->interrupted || worker->insist) && aio_worker_wants_interruption(worker)) {
         worker->interrupted = true;
         worker->insist = false;

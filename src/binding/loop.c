@@ -30,6 +30,7 @@
 #include "core/thread.h"
 #include "coroutines.h"
 #include "failure.h"
+#include "imports.h"
 #include "interrupt.h"
 #include "pool.h"
 #include "stuck.h"
@@ -280,6 +281,22 @@ fail_inbox(AioLoop *loop)
     Py_DECREF(exception);
 }
 
+/* What the thread is to run, a borrowed reference, with all that it needs of asyncio; and `typing`,
+ * which others are not to find half loaded later. NULL with an exception set. */
+static PyObject *
+load(AioState *state)
+{
+    PyObject *typing, *run = NULL;
+    aio_imports_close_gate(state->worker);
+    typing = PyImport_ImportModule("typing");
+    if (typing != NULL) {
+        run = aio_helper(state, AIO_HELPER_RUN_LOOP);
+        Py_DECREF(typing);
+    }
+    aio_imports_open_gate(state->worker);
+    return run;
+}
+
 /* The thread's life inside the interpreter, whose GIL is held. */
 static void
 live(AioLoop *loop)
@@ -288,7 +305,7 @@ live(AioLoop *loop)
 
     publish_thread(loop, PyThread_get_thread_ident());
     inbox = inbox_new(loop);
-    run = inbox == NULL ? NULL : aio_helper(loop->state, AIO_HELPER_RUN_LOOP);
+    run = inbox == NULL ? NULL : load(loop->state);
     none = run == NULL ? NULL : PyObject_CallOneArg(run, inbox);
     PyThreadState_SetAsyncExc(loop->thread_id, NULL); /* what was sent, and did not arrive */
     if (none == NULL) {
@@ -371,9 +388,16 @@ static void
 interrupt(AioLoop *loop)
 {
     const unsigned late = aio_coroutines_late(loop);
+    bool may_break_import = false;
     pthread_mutex_lock(&loop->step_lock);
+    if (loop->importing > 0 && (loop->insist || late >= LATE)) {
+        const unsigned long thread_id = loop->thread_id;
+        pthread_mutex_unlock(&loop->step_lock);
+        may_break_import = !aio_imports_is_in_system(thread_id);
+        pthread_mutex_lock(&loop->step_lock);
+    }
     AioTask *task = loop->current;
-    if (task != NULL && loop->held_off > 0) {
+    if (task != NULL && (loop->held_off > 0 || (loop->importing > 0 && !may_break_import))) {
         /* It asks itself for an interrupter when it is that no more. */
     }
     else if (task != NULL && loop->cancelled != NULL) {
@@ -456,13 +480,13 @@ aio_loop_insist(AioLoop *loop)
 }
 
 void
-aio_loop_hold_off(AioLoop *loop, int change)
+aio_loop_hold_off(AioLoop *loop, int change, bool is_import)
 {
     bool is_due = false;
     pthread_mutex_lock(&loop->step_lock);
     if (loop->thread_id == PyThread_get_thread_ident() && loop->current != NULL) {
-        loop->held_off += change;
-        is_due = loop->held_off == 0 &&
+        *(is_import ? &loop->importing : &loop->held_off) += change;
+        is_due = loop->held_off == 0 && loop->importing == 0 &&
                  (aio_pool_is_stopping(loop->pool) ||
                   atomic_load_explicit(&loop->current->abandoned, memory_order_relaxed));
     }

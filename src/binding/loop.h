@@ -63,7 +63,7 @@ typedef struct AioLoop {
      * builds without a GIL, and for who asks without having it (`current`, only compared). */
     pthread_mutex_t step_lock;
     struct AioTask *current;
-    int held_off;                    /* as AioWorker.held_off */
+    int held_off, importing;         /* as in AioWorker */
     int64_t abandoned_step_began_ns; /* by aio_clock_ns(); 0: its call was not abandoned then */
     bool has_sent;                   /* an exception was sent to this step */
     bool insist;                     /* it has not helped: another one is to be sent */
@@ -112,8 +112,9 @@ bool aio_loop_is_held_up(AioLoop *loop);
 /* If so: interrupt it once more. */
 void aio_loop_insist(AioLoop *loop);
 
-/* As aio_worker_hold_off(), if this is the loop's own thread, in a step of a call. */
-void aio_loop_hold_off(AioLoop *loop, int change);
+/* As aio_worker_hold_off() and aio_worker_note_import(), if this is the loop's own thread, in a step
+ * of a call. */
+void aio_loop_hold_off(AioLoop *loop, int change, bool is_import);
 
 /* On the loop's own thread: whether the call that runs was told to stop. False on others. */
 bool aio_loop_should_stop(AioLoop *loop, bool *should_stop);

@@ -59,6 +59,8 @@ static const struct {
     [AIO_HELPER_SHORT_REPR] = {"reprlib", "repr"},
     [AIO_HELPER_INVALID_STATE_ERROR] = {"asyncio", "InvalidStateError"},
     [AIO_HELPER_SLEEP] = {"time", "sleep"},
+    [AIO_HELPER_IMPORT] = {"builtins", "__import__"},
+    [AIO_HELPER_IMPORT_MODULE] = {"importlib", "import_module"},
     [AIO_HELPER_QUEUE] = {"aiointerpreters.queues", "Queue"},
     [AIO_HELPER_QUEUE_EMPTY] = {"aiointerpreters.queues", "QueueEmpty"},
     [AIO_HELPER_QUEUE_FULL] = {"aiointerpreters.queues", "QueueFull"},

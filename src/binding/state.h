@@ -46,6 +46,8 @@ typedef enum AioHelper {
     AIO_HELPER_MAIN_THREAD,
     AIO_HELPER_INVALID_STATE_ERROR,
     AIO_HELPER_SLEEP,
+    AIO_HELPER_IMPORT, /* __import__(), as CPython has it */
+    AIO_HELPER_IMPORT_MODULE,
     AIO_HELPER_QUEUE, /* the package's class, which adds what coroutines need */
     AIO_HELPER_QUEUE_EMPTY,
     AIO_HELPER_QUEUE_FULL,

@@ -35,6 +35,7 @@
 #include "core/monitor.h"
 #include "expiry.h"
 #include "failure.h"
+#include "imports.h"
 #include "interrupt.h"
 #include "left_threads.h"
 #include "pool.h"
@@ -49,6 +50,7 @@ destroy(AioCounted *counted)
     AioWorker *worker = aio_container_of(counted, AioWorker, counted);
     AioPool *pool = worker->pool;
     aio_loop_destroy(&worker->loop);
+    pthread_mutex_destroy(&worker->import_gate);
     pthread_mutex_destroy(&worker->running_lock);
     pthread_mutex_destroy(&worker->lock);
     aio_consumer_destroy(&worker->consumer);
@@ -67,6 +69,7 @@ aio_worker_new(AioPool *pool, int index)
     /* With the system's mutexes on Linux and macOS these can't fail. */
     if (pthread_mutex_init(&worker->lock, NULL) != 0 ||
         pthread_mutex_init(&worker->running_lock, NULL) != 0 ||
+        pthread_mutex_init(&worker->import_gate, NULL) != 0 ||
         aio_loop_init(&worker->loop, pool, &worker->consumer) < 0) {
         aio_consumer_destroy(&worker->consumer);
         free(worker);
@@ -138,6 +141,7 @@ begin_interruptible(AioWorker *worker, AioTask *task)
     const bool may_run = !aio_worker_wants_interruption(worker);
     worker->interruptible = may_run;
     worker->held_off = 0;
+    worker->importing = 0;
     pthread_mutex_unlock(&worker->running_lock);
     return may_run;
 }
@@ -162,8 +166,8 @@ end_interruptible(AioWorker *worker)
     return interrupted;
 }
 
-int
-aio_worker_hold_off(AioState *state, bool begins)
+static int
+hold_off(AioState *state, bool begins, bool is_import)
 {
     AioWorker *worker = state->worker;
     const int change = begins ? 1 : -1;
@@ -173,12 +177,12 @@ aio_worker_hold_off(AioState *state, bool begins)
         return 0;
     }
     if (worker->thread_id != PyThread_get_thread_ident()) {
-        aio_loop_hold_off(&worker->loop, change);
+        aio_loop_hold_off(&worker->loop, change, is_import);
         return 0;
     }
     pthread_mutex_lock(&worker->running_lock);
-    worker->held_off += change;
-    if (worker->held_off == 0 && worker->interruptible && !worker->interrupted &&
+    *(is_import ? &worker->importing : &worker->held_off) += change;
+    if (worker->held_off == 0 && worker->importing == 0 && worker->interruptible && !worker->interrupted &&
         aio_worker_wants_interruption(worker)) {
         worker->interrupted = is_due = true; /* whoever came to send it has gone */
     }
@@ -188,6 +192,18 @@ aio_worker_hold_off(AioState *state, bool begins)
         return -1;
     }
     return 0;
+}
+
+int
+aio_worker_hold_off(AioState *state, bool begins)
+{
+    return hold_off(state, begins, false);
+}
+
+int
+aio_worker_note_import(AioState *state, bool begins)
+{
+    return hold_off(state, begins, true);
 }
 
 PyObject *
@@ -462,24 +478,6 @@ linger(AioWorker *worker)
 
 /* ---- the interpreter ----------------------------------------------------- */
 
-/* Import, before the worker has a second thread, what both of them need sooner or later. Left to
- * them, calls that are interrupted while they import, and a loop's thread that does so at the same
- * time, could wait for each other's module locks for ever; and `dataclasses` takes a half loaded
- * `typing` from sys.modules. 0, or -1 with an exception set. */
-static int
-prepare_for_threads(void)
-{
-    static const char *const names[] = {"typing", "pickle", "traceback"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        PyObject *module = PyImport_ImportModule(names[i]);
-        if (module == NULL) {
-            return -1;
-        }
-        Py_DECREF(module);
-    }
-    return 0;
-}
-
 /* In the new interpreter: our module, and what set_up.c does with it.
  * 0, or -1 with an exception set. */
 static int
@@ -501,13 +499,14 @@ set_up(AioWorker *worker)
     aio_counted_acquire(&worker->home->counted);
     worker->listener.ring = ring_worker;
     aio_home_listen(worker->home, &worker->listener);
-    if (aio_sleep_install(module) < 0 || aio_interrupt_install_hook(module) < 0) {
+    if (aio_sleep_install(module) < 0 || aio_imports_install(module) < 0 ||
+        aio_interrupt_install_hook(module) < 0) {
         return -1;
     }
     if (!begin_interruptible(worker, NULL)) {
         PyErr_SetNone(worker->interrupted_type);
     }
-    else if (aio_set_up_finder(worker->state) == 0 && prepare_for_threads() == 0) {
+    else if (aio_set_up_finder(worker->state) == 0) {
         result = aio_set_up_first_steps(worker->state, pool);
     }
     end_interruptible(worker);

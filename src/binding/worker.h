@@ -46,6 +46,7 @@ typedef struct AioWorker {
     bool interruptible; /* user code may be running */
     bool interrupted;   /* an exception was sent and may not have arrived yet */
     int held_off;       /* while positive nothing is sent: see aio_worker_hold_off() */
+    int importing;      /* while positive only who insists sends: see aio_worker_note_import() */
     bool insist;        /* the grace period is over: send another one */
     int64_t pause_ns;   /* until the next one after that */
     AioTask *current;   /* the task that runs, NULL in the set-up */
@@ -65,7 +66,13 @@ typedef struct AioWorker {
     /* Tasks that it has run. Written by its thread alone; relaxed, for statistics. */
     _Atomic unsigned long task_count;
 
+    /* Held by the worker's thread for the length of an import, and by the loop's while that loads
+     * what it needs: see imports.c. User code is run under it, so it comes before all other locks,
+     * and before the GIL. */
+    pthread_mutex_t import_gate;
+
     /* The worker's thread only. */
+    int import_depth; /* how many imports it is in; it holds the gate while that is positive */
     PyObject *module; /* owned while the interpreter lives: user code may empty sys.modules */
     AioState *state;  /* the module's */
     AioFunctionCache functions;
@@ -102,6 +109,9 @@ bool aio_worker_runs(AioWorker *worker, const AioTask *task);
  * often as it began; then it is, if it was to be. 0, or -1 with an exception set, which is the
  * interruption. The GIL is held. */
 int aio_worker_hold_off(AioState *state, bool begins);
+
+/* The same for an import that user code makes; but who has not ended in time may be interrupted. */
+int aio_worker_note_import(AioState *state, bool begins);
 
 /* aiointerpreters._core.hold_off(begins) */
 PyObject *aio_worker_py_hold_off(PyObject *module, PyObject *begins);

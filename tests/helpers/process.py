@@ -1,10 +1,12 @@
 """What the operating system says of this process (Linux), and waiting for what nobody announces."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from aiointerpreters import Runner
 from helpers.limits import SOON
@@ -14,6 +16,15 @@ LINUX = sys.platform.startswith("linux")
 
 def native_threads() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+def thread_names() -> list[str]:
+    """Those that the system knows them by."""
+    names = []
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            names.append((thread / "comm").read_text().strip())
+    return names
 
 
 def open_fds() -> int:

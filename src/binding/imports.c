@@ -1,0 +1,170 @@
+/* imports.c: how a worker imports.
+ *
+ * An interruption can be raised between any two bytecodes, those of importlib included: between
+ * its taking of a module's lock and the `with` block that would release it. Then the worker's other
+ * thread, which waits for that lock, waits for ever. And a package whose import is broken off
+ * leaves parts of it in sys.modules; many, asyncio and NumPy among them, can't be imported any
+ * more after that. So what imports is not interrupted before it has ended: __import__() is ours in
+ * a worker, and importlib.import_module(); they do what CPython's do, and say when they begin and
+ * end. Who has to end within the grace period, and has not, may be interrupted in a module's own
+ * code, which is then executed in vain, but not in importlib's.
+ *
+ * The gate. The loop's thread (loop.c) begins by loading asyncio. Two threads may import at the
+ * same time, but not all modules bear it: `dataclasses` takes `typing` out of sys.modules, half
+ * loaded as it may be. So the loop's thread waits until the worker's imports nothing, and the
+ * other way round, until all that it takes is there. What coroutines import later they import as
+ * the threads of any program do.
+ */
+#include "imports.h"
+
+#include <string.h>
+
+#include "worker.h"
+
+/* The calling thread begins to import, if it is one of the worker's own. */
+static void
+begin(AioState *state)
+{
+    AioWorker *worker = state->worker;
+    if (worker->thread_id == PyThread_get_thread_ident() && worker->import_depth++ == 0 &&
+        pthread_mutex_trylock(&worker->import_gate) != 0) {
+        Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&worker->import_gate);
+        Py_END_ALLOW_THREADS
+    }
+    aio_worker_note_import(state, true);
+}
+
+/* 0, or -1 with an exception set: it was to be interrupted. */
+static int
+end(AioState *state)
+{
+    AioWorker *worker = state->worker;
+    if (worker->thread_id == PyThread_get_thread_ident() && --worker->import_depth == 0) {
+        pthread_mutex_unlock(&worker->import_gate);
+    }
+    return aio_worker_note_import(state, false);
+}
+
+void
+aio_imports_close_gate(AioWorker *worker)
+{
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&worker->import_gate);
+    Py_END_ALLOW_THREADS
+}
+
+void
+aio_imports_open_gate(AioWorker *worker)
+{
+    pthread_mutex_unlock(&worker->import_gate);
+}
+
+/* ---- what imports ---------------------------------------------------------- */
+
+/* A new reference to what the original returns, or NULL with an exception set. */
+static PyObject *
+call_original(AioState *state, AioHelper helper, PyObject *const *args, Py_ssize_t count,
+              PyObject *names)
+{
+    PyObject *original = aio_helper(state, helper), *result; /* borrowed: kept by the state */
+    if (original == NULL) {
+        return NULL;
+    }
+    begin(state);
+    result = PyObject_Vectorcall(original, args, (size_t)count, names);
+    if (end(state) < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *
+import_module(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    return call_original(aio_state_of_module(module), AIO_HELPER_IMPORT_MODULE, args, count, names);
+}
+
+static PyMethodDef import_module_def = {
+    "import_module", (PyCFunction)(void (*)(void))import_module, METH_FASTCALL | METH_KEYWORDS,
+    PyDoc_STR("import_module(name, package=None): as importlib's; not interrupted.")};
+
+/* Put `def`'s function into that module, which has been imported, in the place of what is called
+ * `original` from now on. 0, or -1 with an exception set. */
+static int
+replace(PyObject *module, const char *place, AioHelper original, PyMethodDef *def)
+{
+    AioState *state = aio_state_of_module(module);
+    PyObject *name = PyUnicode_FromString(place), *there = NULL, *ours = NULL;
+    int result = -1;
+    if (name != NULL && (there = PyImport_GetModule(name)) != NULL &&
+        (ours = PyCFunction_New(def, module)) != NULL &&
+        (state->helpers[original] = PyObject_GetAttrString(there, def->ml_name)) != NULL) {
+        result = PyObject_SetAttrString(there, def->ml_name, ours);
+    }
+    else if (!PyErr_Occurred()) {
+        PyErr_Format(PyExc_RuntimeError, "sys.modules has no %s", place);
+    }
+    Py_XDECREF(ours);
+    Py_XDECREF(there);
+    Py_XDECREF(name);
+    return result;
+}
+
+/* importlib is not there before user code asks for it. */
+static bool
+is_importlib(PyObject *name)
+{
+    static const char importlib[] = "importlib";
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    if (text == NULL) {
+        PyErr_Clear();
+    }
+    return text != NULL && strncmp(text, importlib, sizeof importlib - 1) == 0;
+}
+
+static PyObject *
+import(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    AioState *state = aio_state_of_module(module);
+    PyObject *result = call_original(state, AIO_HELPER_IMPORT, args, count, names);
+    if (result != NULL && state->helpers[AIO_HELPER_IMPORT_MODULE] == NULL && count > 0 &&
+        is_importlib(args[0]) &&
+        replace(module, "importlib", AIO_HELPER_IMPORT_MODULE, &import_module_def) < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyMethodDef import_def = {
+    "__import__", (PyCFunction)(void (*)(void))import, METH_FASTCALL | METH_KEYWORDS,
+    PyDoc_STR("__import__(name, globals=None, locals=None, fromlist=(), level=0): as the builtin;\n"
+              "not interrupted.")};
+
+int
+aio_imports_install(PyObject *module)
+{
+    return replace(module, "builtins", AIO_HELPER_IMPORT, &import_def);
+}
+
+/* ---- where a thread is ----------------------------------------------------- */
+
+bool
+aio_imports_is_in_system(unsigned long thread_id)
+{
+    PyObject *current_frames = PySys_GetObject("_current_frames"); /* borrowed */
+    PyObject *frames = current_frames == NULL ? NULL : PyObject_CallNoArgs(current_frames);
+    PyObject *id = frames == NULL ? NULL : PyLong_FromUnsignedLong(thread_id);
+    PyObject *frame = id == NULL ? NULL : PyDict_GetItemWithError(frames, id); /* borrowed */
+    bool is_in_system = false;
+    if (frame != NULL) {
+        PyCodeObject *code = PyFrame_GetCode((PyFrameObject *)frame);
+        const char *file = PyUnicode_AsUTF8(code->co_filename);
+        is_in_system = file != NULL && strncmp(file, "<frozen importlib", 17) == 0;
+        Py_DECREF(code);
+    }
+    PyErr_Clear();
+    Py_XDECREF(id);
+    Py_XDECREF(frames);
+    return is_in_system;
+}

@@ -1,0 +1,65 @@
+"""Functions that import while they run."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def by_statement(name: str, mark_fd: int) -> str:
+    exec(f"import {name}")
+    os.write(mark_fd, b"c")
+    return name
+
+
+def by_importlib(name: str, mark_fd: int) -> str:
+    import importlib
+
+    importlib.import_module(name)
+    os.write(mark_fd, b"c")
+    return name
+
+
+def by_importlib_within(name: str, mark_fd: int) -> str:
+    from importlib import import_module
+
+    import_module(name=name)
+    os.write(mark_fd, b"c")
+    return name
+
+
+async def by_statement_soon(name: str, mark_fd: int) -> str:
+    return by_statement(name, mark_fd)
+
+
+def define_a_dataclass(name: str) -> str:
+    __import__(name)
+    from dataclasses import make_dataclass
+
+    make_dataclass("Point", [("x", int), ("y", "int")])
+    return name
+
+
+def _import_again(names: Sequence[str]) -> None:
+    for name in names:
+        sys.modules.pop(name, None)
+        try:
+            __import__(name)
+        except KeyError:  # somebody else has just taken it away
+            pass
+
+
+def _extend_path(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def again_for_ever(folder: str, names: Sequence[str]) -> None:
+    _extend_path(folder)
+    while True:
+        _import_again(names)
+
+
+async def again_soon(folder: str, names: Sequence[str], times: int) -> None:
+    _extend_path(folder)
+    for _ in range(times):
+        _import_again(names)
