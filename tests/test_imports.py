@@ -184,7 +184,8 @@ class TestBothThreads:
                 call = runner.submit(imports.by_statement, name, trace.fd)
                 await gate.reached()
                 coroutine = runner.submit(coroutines.leave_mark, trace.fd)
-                assert call.cancel() and coroutine.cancel()
+                assert call.cancel()
+                assert coroutine.cancel()
                 async with asyncio.timeout(SOON):
                     await runner.aclose()
                 assert trace.marks() == b""

@@ -28,8 +28,7 @@ begin(AioState *state)
     AioWorker *worker = state->worker;
     if (worker->thread_id == PyThread_get_thread_ident() && worker->import_depth++ == 0 &&
         pthread_mutex_trylock(&worker->import_gate) != 0) {
-        Py_BEGIN_ALLOW_THREADS
-        pthread_mutex_lock(&worker->import_gate);
+        Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&worker->import_gate);
         Py_END_ALLOW_THREADS
     }
     aio_worker_note_import(state, true);
@@ -49,8 +48,7 @@ end(AioState *state)
 void
 aio_imports_close_gate(AioWorker *worker)
 {
-    Py_BEGIN_ALLOW_THREADS
-    pthread_mutex_lock(&worker->import_gate);
+    Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&worker->import_gate);
     Py_END_ALLOW_THREADS
 }
 

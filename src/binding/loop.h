@@ -112,8 +112,8 @@ bool aio_loop_is_held_up(AioLoop *loop);
 /* If so: interrupt it once more. */
 void aio_loop_insist(AioLoop *loop);
 
-/* As aio_worker_hold_off() and aio_worker_note_import(), if this is the loop's own thread, in a step
- * of a call. */
+/* As aio_worker_hold_off() and aio_worker_note_import(), if this is the loop's own thread, in a
+ * step of a call. */
 void aio_loop_hold_off(AioLoop *loop, int change, bool is_import);
 
 /* On the loop's own thread: whether the call that runs was told to stop. False on others. */

@@ -182,8 +182,8 @@ hold_off(AioState *state, bool begins, bool is_import)
     }
     pthread_mutex_lock(&worker->running_lock);
     *(is_import ? &worker->importing : &worker->held_off) += change;
-    if (worker->held_off == 0 && worker->importing == 0 && worker->interruptible && !worker->interrupted &&
-        aio_worker_wants_interruption(worker)) {
+    if (worker->held_off == 0 && worker->importing == 0 && worker->interruptible &&
+        !worker->interrupted && aio_worker_wants_interruption(worker)) {
         worker->interrupted = is_due = true; /* whoever came to send it has gone */
     }
     pthread_mutex_unlock(&worker->running_lock);

@@ -1,5 +1,6 @@
 """Functions that import while they run."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -42,10 +43,8 @@ def define_a_dataclass(name: str) -> str:
 def _import_again(names: Sequence[str]) -> None:
     for name in names:
         sys.modules.pop(name, None)
-        try:
+        with contextlib.suppress(KeyError):  # somebody else has just taken it away
             __import__(name)
-        except KeyError:  # somebody else has just taken it away
-            pass
 
 
 def _extend_path(folder: str) -> None:
