@@ -4,14 +4,17 @@ That it measures rightly no test can say; the figures are looked at.
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.process import LINUX, eventually
 from helpers.programs import Program, run
 
 QUICK = 60.0  # seconds; all sections with all sides are to take no longer
@@ -114,6 +117,35 @@ def test_a_side_whose_process_ends_leaves_a_note() -> None:
 
     assert row.samples == {}
     assert row.notes[""].startswith("TypeError: ")
+
+
+@pytest.mark.skipif(not LINUX, reason="looks into /proc")
+def test_a_side_ends_with_all_its_processes_when_the_suite_is_killed() -> None:
+    command = (sys.executable, "-m", "aiointerpreters._bench._child")
+    side = subprocess.Popen(
+        (*command, "ProcessPoolExecutor", "2", "asyncio"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with side:
+        assert side.stdin is not None
+        assert side.stdout is not None
+        assert json.loads(side.stdout.readline()) == {"samples": {}}
+        assert len(in_session(side.pid)) > 1
+        side.stdin.close()
+    assert eventually(lambda: in_session(side.pid) == [])
+
+
+def in_session(session: int) -> list[int]:
+    """The processes of a session, but for those that have ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, of = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(of) == session and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
 
 
 def test_a_target_against_the_best_peer_needs_a_peer() -> None:

@@ -148,6 +148,9 @@ class SideProcess:
 
         module = f"{__package__}._child"
         environment = {**os.environ, **SIDES[self._side].environment}
+        # What is installed is compiled once, by pip or at its first import. Without that each
+        # worker of each pool would compile what it imports, and keep half a megabyte for it.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if self._side.startswith("original"):
             # It has our package's name. So the suite goes by another there, beside it.
             folder = self._stack.enter_context(tempfile.TemporaryDirectory())
