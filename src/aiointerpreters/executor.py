@@ -1,10 +1,10 @@
 """An Executor: subinterpreters for code that knows concurrent.futures, and no event loop.
 
-    from aiointerpreters import Executor
+from aiointerpreters import Executor
 
-    with Executor(max_workers=4) as executor:
-        for page in executor.map(parse, documents):
-            ...
+with Executor(max_workers=4) as executor:
+    for page in executor.map(parse, documents):
+        ...
 """
 
 from __future__ import annotations

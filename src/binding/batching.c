@@ -1,9 +1,10 @@
 /* batching.c: how the owner makes batches of calls, and splits them.
  *
- * Entered on the loop's thread with its GIL; or for a collector, in any thread with that. A batch is filled from an iterator: each item is
- * encoded as soon as it is pulled, so what the iterator does to it afterwards has no effect on the
- * call, as with single calls. It is sent when it has so many items as are asked for, or so many
- * bytes, or when filling it has taken so long that those it has should wait no longer.
+ * Entered on the loop's thread with its GIL; or for a collector, in any thread with that. A batch
+ * is filled from an iterator: each item is encoded as soon as it is pulled, so what the iterator
+ * does to it afterwards has no effect on the call, as with single calls. It is sent when it has so
+ * many items as are asked for, or so many bytes, or when filling it has taken so long that those it
+ * has should wait no longer.
  *
  * What is large, or lends or shares something, is no part of a batch: such a call travels alone,
  * as any other.
@@ -198,8 +199,7 @@ aio_batching_py_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
     bool is_coroutine, has_more = false;
 
     if (count < 6 || count > 7 || !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2]) ||
-        !PyIter_Check(args[3]) ||
-        (count == 7 && !aio_pool_object_has_collector(self, args[6]))) {
+        !PyIter_Check(args[3]) || (count == 7 && !aio_pool_object_has_collector(self, args[6]))) {
         PyErr_SetString(PyExc_TypeError, "submit_batch(callable, prefix: tuple, kwargs: dict, "
                                          "arguments: iterator of tuples, most, priority, "
                                          "[collector: of this pool])");
@@ -215,8 +215,7 @@ aio_batching_py_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
     if ((filling.sent = PyList_New(0)) == NULL) {
         return NULL;
     }
-    filling.bridge =
-        aio_pool_object_bridge(self, count == 7 ? (AioBridge *)args[6] : NULL);
+    filling.bridge = aio_pool_object_bridge(self, count == 7 ? (AioBridge *)args[6] : NULL);
     if (filling.bridge != NULL &&
         aio_pool_object_lookup(self, args[0], &filling.function, &to_send, &is_coroutine) == 0) {
         has_more = fill(&filling, args[3], most < 1 ? 1 : (size_t)most);

@@ -466,8 +466,8 @@ aio_pool_object_send(PyObject *object, AioBridge *bridge, AioTask *task, PyObjec
     int result;
     Py_BEGIN_CRITICAL_SECTION(bridge);
     /* The pool may have ended since, while encoding ran Python code for example. */
-    result = send_limited(aio_pool_object_state(object), aio_pool_object_pool(object), bridge,
-                          task, future, &NO_OPTIONS);
+    result = send_limited(aio_pool_object_state(object), aio_pool_object_pool(object), bridge, task,
+                          future, &NO_OPTIONS);
     Py_END_CRITICAL_SECTION();
     return result;
 }
