@@ -5,10 +5,10 @@ import concurrent.futures
 import contextlib
 import functools
 import os
-import signal
+import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -22,10 +22,11 @@ from aiointerpreters import (
     NotShareableError,
     RunnerError,
 )
+from helpers import programs
 from helpers.gate import Gate, Trace
-from helpers.limits import SOON
+from helpers.limits import SLOWNESS, SOON
 from helpers.programs import Program
-from workfns import context, control, failing, values, waiting, worker
+from workfns import context, control, coroutines, executors, values, waiting
 
 
 @pytest.fixture
@@ -69,7 +70,8 @@ class TestSubmit:
 
     def test_any_thread_may_submit_and_wait(self, executor: Executor) -> None:
         with concurrent.futures.ThreadPoolExecutor(4) as threads:
-            squares = threads.map(lambda n: executor.submit(values.square, n).result(SOON), range(99))
+            submit = functools.partial(executor.submit, values.square)
+            squares = threads.map(lambda n: submit(n).result(SOON), range(99))
             assert list(squares) == [n * n for n in range(99)]
 
     def test_a_future_waits_no_longer_than_it_is_told(self, executor: Executor, gate: Gate) -> None:
@@ -84,17 +86,16 @@ class TestSubmit:
 
     def test_workers_are_named_by_the_prefix(self) -> None:
         with Executor(1, "spinner") as executor:
-            assert executor.submit(worker.name_and_repr).result(SOON)[0].startswith("spinner")
+            assert executor.submit(control.name_and_repr).result(SOON)[0].startswith("spinner")
 
     def test_context_variables_follow_a_call(self) -> None:
         with Executor(1, context=[context.request_id]) as executor:
-            context.request_id.set("r1")
-            assert executor.submit(context.request_id_here).result(SOON) == "r1"
+            token = context.request_id.set("r1")
+            assert executor.submit(context.seen).result(SOON) == ("r1", "nobody")
+            context.request_id.reset(token)
 
     def test_coroutine_functions_run_in_the_workers_loop(self, executor: Executor) -> None:
-        from workfns import coroutines
-
-        assert executor.submit(coroutines.double, 4).result(SOON) == 8
+        assert executor.submit(coroutines.add, 4, 4).result(SOON) == 8  # type: ignore[arg-type]
 
 
 class TestCallbacks:
@@ -361,33 +362,29 @@ class TestShutdown:
 
     def test_a_forked_child_is_refused(self, executor: Executor) -> None:
         executor.submit(values.square, 3).result(SOON)
-        with contextlib.ExitStack() as stack:
-            stack.callback(lambda: None)
-            read, write = os.pipe()
-            import warnings
-
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                child = os.fork()
-            if child == 0:
-                try:
-                    executor.submit(values.square, 3)
-                except RunnerError as error:
-                    os.write(write, str(error).encode())
-                finally:
-                    os._exit(0)
-            os.close(write)
-            said = os.read(read, 500).decode()
-            os.close(read)
-            assert os.waitpid(child, 0)[1] == 0
+        read, write = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CPython's, of forking beside threads
+            child = os.fork()
+        if child == 0:
+            try:
+                executor.submit(values.square, 3)
+            except RunnerError as error:
+                os.write(write, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        said = os.read(read, 500).decode()
+        os.close(read)
+        assert os.waitpid(child, 0)[1] == 0
         assert "make a new Executor here" in said
         assert executor.submit(values.square, 3).result(SOON) == 9
 
 
 class TestBroken:
     def test_an_initializer_runs_in_every_worker(self) -> None:
-        with Executor(2, initializer=worker.remember, initargs=("it",)) as executor:
-            assert executor.submit(worker.recall).result(SOON) == "it"
+        with Executor(2, initializer=control.remember, initargs=("it",)) as executor:
+            assert executor.submit(control.recall).result(SOON) == "it"
 
     def test_one_that_raises_breaks_the_executor(self, caplog: pytest.LogCaptureFixture) -> None:
         with Executor(2, initializer=divmod, initargs=(1, 0)) as executor:
@@ -458,12 +455,19 @@ class TestAsyncio:
 
 class TestInAWorker:
     def test_a_worker_may_use_an_executor_of_its_own(self, executor: Executor) -> None:
-        assert executor.submit(waiting.sum_by_an_executor, 20).result(SOON) == 190
+        assert executor.submit(executors.sum_of_squares, 20).result(SOON) == 2470
 
     def test_one_that_a_function_leaves_open_does_not_keep_its_worker(self) -> None:
         with Executor(1) as executor:
-            assert executor.submit(waiting.leave_an_executor_open).result(SOON) == 9
+            assert executor.submit(executors.leave_one_open).result(SOON) == 9
 
 
 def test_the_names_are_exported() -> None:
     assert {"Executor", "CallFuture"} <= set(aiointerpreters.__all__)
+
+
+@pytest.mark.timeout(120 * SLOWNESS)
+def test_each_future_is_settled_once_whatever_threads_do() -> None:
+    ended = programs.run(["-m", "helpers.executor_races", "--seconds", "5"], limit=100 * SLOWNESS)
+    ended.assert_fine()
+    assert re.search(r"^\d{3,} calls$", ended.out, re.MULTILINE), ended.out
