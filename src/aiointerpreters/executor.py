@@ -281,10 +281,11 @@ class _Service:
         """Settle futures, until the workers have ended."""
         try:
             self._collector.run()
-        except BaseException:  # where it runs, in a worker, everything is stopped
+        except BaseException:
             pool.close(True, True)
             self._collector.close()
-            raise
+            if not _core.in_worker():  # where everything is stopped when the worker ends
+                raise
         finally:
             failure = pool.failure
             if failure is not None:

@@ -9,6 +9,7 @@ belongs to its call, or was cancelled, and a `cancel()` that said so has come tr
 
 import argparse
 import concurrent.futures
+import contextlib
 import random
 import threading
 import time
@@ -18,14 +19,16 @@ from aiointerpreters import CallFuture, Executor
 from workfns import values
 
 
-class Ledger:
+class Count:
+    """How many callbacks have been called."""
+
     def __init__(self) -> None:
-        self.calls = [0]
-        self.lock = threading.Lock()
+        self.calls = 0
+        self._lock = threading.Lock()
 
     def __call__(self, _: Any) -> None:
-        with self.lock:
-            self.calls[0] += 1
+        with self._lock:
+            self.calls += 1
 
 
 def pause(seconds: float) -> float:
@@ -48,10 +51,11 @@ def check(number: int, kind: str, future: CallFuture[Any], was_cancelled: bool) 
         case "bytes":
             assert future.result(0) == bytes(number * 1000), number
         case _:
-            assert error is None and future.result(0) == number * number, (number, error)
+            assert error is None, (number, error)
+            assert future.result(0) == number * number, number
 
 
-def act(executor: Executor, seed: int, done: Ledger, results: list[Any]) -> None:
+def act(executor: Executor, seed: int, done: Count, results: list[Any]) -> None:
     """One thread's part, until the executor is shut down."""
     dice = random.Random(seed)
     while True:
@@ -84,10 +88,8 @@ def act(executor: Executor, seed: int, done: Ledger, results: list[Any]) -> None
                 case 3:
                     concurrent.futures.wait([future], 0.001)
                 case 4:
-                    try:
+                    with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
                         future.exception(dice.choice([0, 0.0001, None]))
-                    except (TimeoutError, concurrent.futures.CancelledError):
-                        pass
                 case _:
                     pass
 
@@ -96,27 +98,25 @@ def meddle(entries: list[Any], dice: random.Random, until: float) -> None:
     """Cancel and wait for what other threads have submitted."""
     while time.monotonic() < until:
         if entries:
-            number, kind, future, cancelled = dice.choice(entries[-100:])
+            _, _, future, cancelled = dice.choice(entries[-100:])
             match dice.randrange(3):
                 case 0:
                     cancelled[0] = future.interrupt() or cancelled[0]
                 case 1:
                     cancelled[0] = future.cancel() or cancelled[0]
                 case _:
-                    try:
+                    with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
                         future.exception(dice.choice([0, 0.0001, 0.001]))
-                    except (TimeoutError, concurrent.futures.CancelledError):
-                        pass
         time.sleep(0)
 
 
 def play_round(seed: int) -> int:
     dice = random.Random(seed)
     executor = Executor(dice.randrange(1, 4))
-    done = Ledger()
+    done = Count()
     results: list[list[Any]] = [[] for _ in range(4)]
     threads = [
-        threading.Thread(target=act, args=(executor, dice.random(), done, entries))
+        threading.Thread(target=act, args=(executor, dice.randrange(2**32), done, entries))
         for entries in results
     ]
     threads.append(
@@ -138,9 +138,9 @@ def play_round(seed: int) -> int:
         check(number, kind, future, cancelled[0])
     # A callback runs after its future is done, in a thread that may have waited for that.
     end = time.monotonic() + 10
-    while done.calls[0] < len(entries) and time.monotonic() < end:
+    while done.calls < len(entries) and time.monotonic() < end:
         time.sleep(0.001)
-    assert done.calls[0] == len(entries), (done.calls, len(entries))
+    assert done.calls == len(entries), (done.calls, len(entries))
     return len(entries)
 
 
