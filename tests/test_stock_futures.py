@@ -74,7 +74,7 @@ def ours(stock_tests: Path) -> Outcomes:
 def test_no_stock_test_fails_with_our_executor(ours: Outcomes) -> None:
     failed = {name: why for name, why in ours.items() if why.startswith("failed")}
     assert not failed, "\n".join(f"{name}: {why}" for name, why in failed.items())
-    assert len(passed(ours)) > 40
+    assert len(passed(ours)) >= 30  # CPython 3.13 has fewest
 
 
 @pytest.mark.timeout(2 * LIMIT + 320)
