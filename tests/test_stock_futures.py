@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 import test
 
+from helpers.limits import CHECKED
 from helpers.programs import TESTS
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHECKED, reason="the checker slows CPython's tests beyond their own limits"),
+]
 
 COMPAT = TESTS / "compat"
 TOOL = TESTS.parent / "tools" / "debian-package"
