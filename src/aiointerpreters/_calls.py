@@ -319,6 +319,14 @@ class Calls:
     def _runner(self) -> Runner:
         raise NotImplementedError
 
+    async def _where(self, fn: Any) -> Where:
+        """Where a function runs, when it is known."""
+        if self._may_move():
+            elsewhere = self._runner()._get_elsewhere()
+            await elsewhere.decide(fn)
+            return "process" if elsewhere.choices.in_process(fn) else "interpreter"
+        return self._options.where or "interpreter"
+
     def _may_move(self) -> bool:
         """Whether calls may go to processes, because their functions need that."""
         runner = self._runner()

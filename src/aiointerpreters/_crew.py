@@ -102,9 +102,8 @@ class Server:
                     continue
                 call = crew._next(self)
                 if call is not None:
-                    result, error = self.serve(call)
-                    crew._served(self, call, result, error)
-                    del call, result, error  # or they would be kept until the next one
+                    crew._served(self, call, *self.serve(call))
+                    del call  # or it would be kept until the next one
         finally:
             try:
                 self.tear_down()
@@ -116,7 +115,7 @@ class Crew:
     """A number of servers, started as there are calls for them."""
 
     kind = "worker"
-    #: Whether a call that runs can be stopped. If not, nobody waits for it when the crew is stopped.
+    #: Whether a call that runs can be stopped. If not, it is not waited for by who stops the crew.
     can_interrupt = True
 
     def __init__(
@@ -153,7 +152,10 @@ class Crew:
     # ---- for those who call ----
 
     def submit(self, call: Call) -> None:
-        """Accept a call. Raises RunnerError where the crew is closed or forked, or what broke it."""
+        """Accept a call.
+
+        Raises RunnerError where the crew is closed, or the parent's; BrokenRunner where it broke.
+        """
         if self._process != os.getpid():
             raise RunnerError(
                 "the runner belongs to the parent of this process, and has no workers in a forked "
@@ -289,9 +291,7 @@ class Crew:
     def _may_leave(self) -> bool:
         return self._idle_timeout is not None and len(self._servers) > self._least
 
-    def _served(
-        self, server: Server, call: Call, result: Any, error: BaseException | None
-    ) -> None:
+    def _served(self, server: Server, call: Call, result: Any, error: BaseException | None) -> None:
         with self._lock:
             server.call = call.server = None
             call.state = State.DONE

@@ -105,7 +105,7 @@ def _put_back(spec: Spec, segments: Sequence[memoryview]) -> Any:
     kind, where, *more = spec
     if kind == "shared":
         return _unpack(where, segments)
-    segment = segments[where]
+    segment: Any = segments[where]
     if kind == "str":
         return str(segment, "utf-8", "surrogatepass")
     if kind == "bytes":
@@ -115,7 +115,7 @@ def _put_back(spec: Spec, segments: Sequence[memoryview]) -> Any:
     format_, shape, is_readonly = more
     if segment.readonly and not is_readonly:  # it was copied, to be contiguous
         segment = memoryview(bytearray(segment))
-    view = segment
+    view: Any = segment
     if 0 in shape:
         view = memoryview(b"" if is_readonly else bytearray()).cast(format_)
     elif (format_, shape) != ("B", (segment.nbytes,)):

@@ -4,9 +4,9 @@ Each is a Python of its own, started as a program (never forked), at the other e
 thread here sends it a call and waits for the outcome (_crew.py). To stop a call is to kill its
 process, which the thread finds at the end of the socket; then it starts another one.
 
-The standard library's pools don't serve: a ProcessPoolExecutor is broken when one of its processes is
-killed, and both it and multiprocessing load the main script in every process before anything else.
-So this stands on subprocess, socket and mmap.
+The standard library's pools don't serve: a ProcessPoolExecutor is broken when one of its processes
+is killed; and it, as all of multiprocessing, loads the main script in every process before anything
+else. So this stands on subprocess, socket and mmap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from . import _core, _failures, _main, _naming, _parcels, _wire
 from ._context import Pairs, Places
@@ -40,6 +40,16 @@ from .errors import BrokenRunner, ProcessDied, RunnerError
 
 #: Processes that die while they are set up, in a row, before that counts as the runner's failure.
 _MOST_DEATHS = 3
+
+
+class Streaming(Protocol):
+    """Where the items of a generator go."""
+
+    window: int
+
+    def begin(self) -> None: ...
+    def put(self, item: Any, /) -> bool: ...
+    def end(self) -> None: ...
 
 
 class Settings(NamedTuple):
@@ -64,10 +74,9 @@ class ProcessCall(Call):
         priority: int = 0,
         timeout: float | None = None,
         context: Pairs | None = None,
-        on_item: Callable[[list[memoryview]], bool] | None = None,
-        window: int = 0,
+        stream: Streaming | None = None,
     ) -> None:
-        """Encode a call; ``on_item`` gets the items of a stream, and returns whether it wants more.
+        """Encode a call; ``stream`` gets the items, if it is one of a generator.
 
         Raises:
             RunnerError: ``fn`` is nothing that a process could find.
@@ -75,7 +84,9 @@ class ProcessCall(Call):
         """
         super().__init__(priority, on_done)
         self.timeout = timeout
-        self.on_item = on_item
+        self.failure: Exception | None = None  # of the program's own
+        self.stream = stream
+        window = 0
         #: As error messages have it.
         self.name = getattr(fn, "__qualname__", None) or repr(fn)
         function: Any = fn
@@ -83,9 +94,10 @@ class ProcessCall(Call):
             args = (*function.args, *args)
             kwargs = {**function.keywords, **kwargs}
             function = function.func
-        if on_item is None:
+        if stream is None:
             name, is_coroutine = _naming.describe_call(function)
         else:
+            window = stream.window
             name = _naming.describe(function)
             is_coroutine = _naming.is_asyncgen_function(function)
         if type(name) is tuple:
@@ -167,7 +179,8 @@ class Process(Server):
                 assert isinstance(crew, Processes)
                 crew.deaths += 1
                 if self._is_killed or crew.deaths >= _MOST_DEATHS:
-                    raise RunnerError(f"it ended while it was set up: {_describe_end(code)}") from None
+                    text = f"it ended while it was set up: {_describe_end(code)}"
+                    raise RunnerError(text) from None
             else:
                 return
 
@@ -259,13 +272,23 @@ class Process(Server):
 
     def serve(self, call: Call) -> tuple[Any, BaseException | None]:
         assert isinstance(call, ProcessCall)
+        if call.stream is None:
+            return self._serve(call)
+        call.stream.begin()
+        try:
+            result, error = self._serve(call)
+            return result, call.failure or error
+        finally:
+            call.stream.end()
+
+    def _serve(self, call: ProcessCall) -> tuple[Any, BaseException | None]:
         self._left -= 1
         channel = self._channel
         assert channel is not None
         message, call.message = call.message, []
         try:
             with self._sending:
-                channel.send(CALL if call.on_item is None else STREAM, message)
+                channel.send(CALL if call.stream is None else STREAM, message)
             del message
             kind, segments = self._await_outcome(channel, call)
         except TimeoutError:
@@ -300,8 +323,12 @@ class Process(Server):
             kind, segments = channel.receive(rest)
             if kind != ITEM:
                 return kind, segments
-            assert call.on_item is not None
-            wants_more = call.on_item(segments)
+            assert call.stream is not None
+            try:
+                wants_more = call.stream.put(_parcels.unpack(segments))
+            except Exception as error:  # it can't be rebuilt here
+                wants_more = False
+                call.failure = error
             del segments
             with self._sending:
                 channel.send(MORE if wants_more else CLOSE, [])
@@ -312,7 +339,7 @@ class Process(Server):
     def interrupt(self, call: Call) -> None:
         assert isinstance(call, ProcessCall)
         channel = self._channel
-        if call.on_item is None or self.crew._is_stopping or channel is None:
+        if call.stream is None or self.crew._is_stopping or channel is None:
             self._kill()
             return
         # The generator is to be closed. If that takes too long, the process is killed.
@@ -340,7 +367,7 @@ def _command(channel: int, lifeline: int) -> list[str]:
         path.append(package_path)
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     code = (
-        f"import sys; sys.path[:] = {ascii(path)}; "
+        f"import sys; sys.path[:] = {path!a}; "
         f"from aiointerpreters._process_worker import main; main({channel}, {lifeline})"
     )
     return [sys.executable, *flags, "-c", code]

@@ -101,7 +101,8 @@ ADVICE = (
 
 def text_of(refusal: Refusal) -> str:
     module, function, _ = refusal
-    subject = "the function" if function is None else function
+    is_known = function is not None and not function.startswith("aiointerpreters._")
+    subject = function if is_known else "the function"
     return (
         f"{subject} can't be called in a subinterpreter: the extension module {module}, which it "
         f"or an argument needs, does not support subinterpreters; {ADVICE}"

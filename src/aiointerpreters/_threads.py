@@ -32,7 +32,7 @@ class ThreadCall(Call):
         while type(function) is functools.partial:
             function = function.func
         if type(function) is tuple:
-            found = _naming.find(function)
+            found: Any = _naming.find(function)
             if found is None:
                 raise RunnerError(f"{function!r} is not loaded in this program")
             fn = found

@@ -12,25 +12,26 @@ worker, with nothing of it run, and goes on to a process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from . import _core, _finding, _naming, _refusals
+from . import _core, _finding, _naming, _pumping, _refusals
 from ._context import Capture
 from ._crew import Call, Cancelled, Crew
 from ._options import Options
 from ._processes import ProcessCall, Processes, Settings
 from ._threads import ThreadCall, Threads
 from .errors import BrokenRunner, RunnerError, UnsupportedModule
+from .queues import Queue, QueueFull, QueueShutDown
 
 #: Arguments of these types need no module to be rebuilt.
-PLAIN = frozenset(
-    (type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, range)
-)
+PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, range))
 
 #: A probe goes before all calls.
 _FIRST = -(2**63)
@@ -44,6 +45,7 @@ class Choices:
         # that are atomic are used.
         self.by_function: dict[Any, bool] = {}
         self._refused_modules: dict[str, str] = {}  # and what they import
+        self._refused_packages: set[str] = set()
         #: The names of functions that run in processes.
         self.moved: dict[str, None] = {}
         #: The initializer can't run in interpreters: so nothing does.
@@ -79,6 +81,22 @@ class Choices:
             self.has_refused(error)
         else:
             self.choose(fn, False)
+
+    def move(
+        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+    ) -> None:
+        """A call has come back: its function runs in processes, unless an argument is the reason."""
+        if isinstance(error, UnsupportedModule):
+            self._refused_packages.add(error.name.partition(".")[0])
+        if not self.need_process(args, kwargs):
+            self.choose(fn, True)
+
+    def need_process(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether an argument is of a package of which a module has refused."""
+        packages = self._refused_packages
+        return bool(packages) and any(
+            type(arg).__module__.partition(".")[0] in packages for arg in (*args, *kwargs.values())
+        )
 
     def has_refused(self, error: BaseException) -> bool:
         """Whether a call has failed before it had begun, as a module refuses subinterpreters."""
@@ -166,6 +184,98 @@ class Future(asyncio.Future[Any]):
             abandon()
 
 
+class Streaming:
+    """A generator that is to run in a process or a thread, and where its items go.
+
+    What is ready in a process before it is consumed is partly here, partly on the way.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        gate: Queue[None],
+        buffer: int,
+    ) -> None:
+        self.where = where
+        self._call = (fn, args, kwargs)
+        self._gate = gate
+        self.window = max(1, buffer // 2)
+        size = max(1, buffer + 1 - self.window) if where == "process" else buffer
+        self.items: Queue[Any] = Queue(size)
+
+    def call(self, where: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The function to be called there, and its arguments."""
+        if where == "process":
+            return self._call
+        fn, args, kwargs = self._call
+        function = fn
+        while type(function) is functools.partial:
+            function = function.func
+        pump = pump_async if inspect.isasyncgenfunction(function) else pump_here
+        return pump, (self.items, self._gate, functools.partial(fn, *args, **kwargs)), {}
+
+    def begin(self) -> None:
+        """As _pumping.pump() begins."""
+        with contextlib.suppress(QueueFull, QueueShutDown):
+            self._gate.put_nowait(None)
+
+    def put(self, item: Any) -> bool:
+        """Pass an item on, in the process's thread; false if no more are wanted."""
+        try:
+            self.items.put(item)
+        except QueueShutDown:
+            return False
+        return True
+
+    def end(self) -> None:
+        self._gate.shutdown()
+
+
+def pump_here(items: Queue[Any], gate: Queue[None], function: Callable[[], Any]) -> None:
+    """In a thread: put items into a queue, as _pumping.pump() does."""
+    try:
+        try:
+            gate.put_nowait(None)
+        except (QueueFull, QueueShutDown):
+            return
+        iterator = iter(function())
+        try:
+            for item in iterator:
+                items.put(item)
+        except QueueShutDown:
+            pass
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+    finally:
+        gate.shutdown()
+
+
+async def pump_async(items: Queue[Any], gate: Queue[None], function: Callable[[], Any]) -> None:
+    """The same of an asynchronous generator."""
+    try:
+        try:
+            gate.put_nowait(None)
+        except (QueueFull, QueueShutDown):
+            return
+        iterator = aiter(function())
+        try:
+            async for item in iterator:
+                await items.aput(item)
+        except QueueShutDown:
+            pass
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
+    finally:
+        gate.shutdown()
+
+
 class _Token:
     """A call of which is not known yet where it will run. Dropped, it is released."""
 
@@ -234,11 +344,15 @@ class Elsewhere:
     ) -> asyncio.Future[Any]:
         """Send a call where it is to run. Raises as :meth:`Runner.submit`."""
         loop = asyncio.get_running_loop()  # a RunnerError says so, if there is none
-        where = options.where
+        where = fn.where if type(fn) is Streaming else options.where
+        if fn is _pumping.pump or fn is _pumping.pump_async:  # of a stream that was placed already
+            where = "interpreter"
         if where is None:
             in_process = self.choices.in_process(fn) if self.moves else False
-            if in_process is None or (not in_process and not are_plain(args, kwargs)):
-                if self.moves:
+            if self.moves and not in_process:
+                if self.choices.need_process(args, kwargs):
+                    in_process = True
+                elif in_process is None or not are_plain(args, kwargs):
                     return self._submit_movable(loop, fn, args, kwargs, options, deadline)
             where = "process" if in_process else "interpreter"
         if where == "interpreter":
@@ -278,19 +392,18 @@ class Elsewhere:
     async def _run(
         self, method: Callable[..., Any], fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        in_process = self.choices.in_process(fn)
-        if not in_process:
+        choices = self.choices
+        if not choices.in_process(fn) and not choices.need_process(args, kwargs):
             token = self._token()
             try:
-                if in_process is None:
-                    await self.decide(fn)
+                await self.decide(fn)
                 if not self.choices.in_process(fn):
                     try:
                         return await method(fn, *args, **kwargs)
                     except (UnsupportedModule, BrokenRunner) as error:
                         if not self.choices.has_refused(error):
                             raise
-                        self.choices.choose(fn, True)
+                        self.choices.move(fn, args, kwargs, error)
                 future = self.submit_moved(fn, args, kwargs)
             finally:
                 token.release()
@@ -398,6 +511,10 @@ class Elsewhere:
             self._check_open()
         on_done = functools.partial(_settle_soon, future.get_loop(), future)
         call: Call
+        streaming = None
+        if type(fn) is Streaming:
+            streaming = fn
+            fn, args, kwargs = fn.call(where)
         if where == "process":
             context = None if self._capture is None else self._capture()
             call = ProcessCall(
@@ -408,6 +525,7 @@ class Elsewhere:
                 priority=options.priority,
                 timeout=options.timeout,
                 context=context,
+                stream=streaming,
             )
         else:
             on_begin = None
@@ -615,7 +733,7 @@ class _Movable:
         elif not choices.has_refused(error):
             future.settle(None, error)
         else:
-            choices.choose(self._call[0], True)
+            choices.move(*self._call, error)
             try:
                 self._move()
             except BaseException as failure:

@@ -213,9 +213,7 @@ class Runner(Calls):
                 size=self.workers,
                 least=self._min_workers,
                 idle_timeout=self._idle_timeout if is_elastic else None,
-                settings=Settings(
-                    steps, places, self._max_tasks_per_worker, self._grace_period
-                ),
+                settings=Settings(steps, places, self._max_tasks_per_worker, self._grace_period),
                 capture=self._capture,
             )
             if self._pool is not None:
