@@ -69,7 +69,7 @@ class Server:
         """Get ready. Raises what makes the whole crew useless."""
 
     def serve(self, call: Call) -> tuple[Any, BaseException | None]:
-        """Make a call. Raises nothing."""
+        """Make a call."""
         raise NotImplementedError
 
     def interrupt(self, call: Call) -> None:
@@ -102,7 +102,12 @@ class Server:
                     continue
                 call = crew._next(self)
                 if call is not None:
-                    crew._served(self, call, *self.serve(call))
+                    try:
+                        outcome = self.serve(call)
+                    except BaseException as error:  # which nobody has thought of
+                        outcome = (None, error)
+                    crew._served(self, call, *outcome)
+                    del outcome
                     del call  # or it would be kept until the next one
         finally:
             try:

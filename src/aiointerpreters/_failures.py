@@ -162,4 +162,5 @@ def rebuild_broken(account: Account | None) -> BaseException:
     cause = rebuild(account)
     error = BrokenRunner(f"a worker could not start: {type(cause).__name__}: {cause}")
     error.__cause__ = cause
+    error.has_not_begun = True
     return error

@@ -282,6 +282,14 @@ class Process(Server):
             call.stream.end()
 
     def _serve(self, call: ProcessCall) -> tuple[Any, BaseException | None]:
+        if self.is_worn():  # it has died while it was idle
+            self.is_ready = False
+            self.tear_down()
+            try:
+                self.set_up()
+            except BaseException as error:
+                return None, self.crew.failure(error)
+            self.is_ready = True
         self._left -= 1
         channel = self._channel
         assert channel is not None

@@ -39,10 +39,10 @@ def note_not_begun(exception: BaseException, function: FunctionName | None) -> N
 
 def refusal_of(exception: BaseException) -> Refusal | None:
     """What an exception says of a refusal; None if it has another reason. Takes the note off."""
-    if not isinstance(exception, ImportError):
-        return None
     # It was another runner's, if it has this, and has been let through by the function.
     exception.__dict__.pop("has_not_begun", None)
+    if not isinstance(exception, ImportError):
+        return None
     has_begun = _NOT_BEGUN not in exception.__dict__
     function = exception.__dict__.pop(_NOT_BEGUN, None)
     module = refused_module(exception)

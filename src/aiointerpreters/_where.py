@@ -86,7 +86,7 @@ class Choices:
         self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
     ) -> None:
         """A call has come back: its function runs in processes, unless an argument is the reason."""
-        if isinstance(error, UnsupportedModule):
+        if isinstance(error, UnsupportedModule) and error.name:
             self._refused_packages.add(error.name.partition(".")[0])
         if not self.need_process(args, kwargs):
             self.choose(fn, True)
@@ -100,13 +100,14 @@ class Choices:
 
     def has_refused(self, error: BaseException) -> bool:
         """Whether a call has failed before it had begun, as a module refuses subinterpreters."""
-        if isinstance(error, UnsupportedModule):
-            return error.has_not_begun
+        if not isinstance(error, UnsupportedModule | BrokenRunner) or not error.has_not_begun:
+            return False
         cause = error.__cause__
-        if isinstance(error, BrokenRunner) and isinstance(cause, ImportError):
-            self.all_in_processes |= _refusals.refused_module(cause) is not None
+        if isinstance(error, BrokenRunner):
+            if isinstance(cause, ImportError) and _refusals.refused_module(cause) is not None:
+                self.all_in_processes = True
             return self.all_in_processes
-        return False
+        return True
 
 
 def key_of(fn: Any) -> Any:
@@ -324,6 +325,7 @@ class Elsewhere:
         self._token_loops: dict[int, asyncio.AbstractEventLoop] = {}
         self._on_released: list[Callable[[], None]] = []
         self._is_closed = False
+        self._is_stopped = False
         self._is_finishing = False
         self._probes: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[Any, asyncio.Future[Any]]
@@ -397,13 +399,14 @@ class Elsewhere:
             token = self._token()
             try:
                 await self.decide(fn)
-                if not self.choices.in_process(fn):
+                # If the runner was closed meanwhile, the pool takes it no more.
+                if not choices.in_process(fn) and not self._is_closed:
                     try:
                         return await method(fn, *args, **kwargs)
                     except (UnsupportedModule, BrokenRunner) as error:
-                        if not self.choices.has_refused(error):
+                        if not choices.has_refused(error):
                             raise
-                        self.choices.move(fn, args, kwargs, error)
+                        choices.move(fn, args, kwargs, error)
                 future = self.submit_moved(fn, args, kwargs)
             finally:
                 token.release()
@@ -562,6 +565,20 @@ class Elsewhere:
         if self._is_closed:
             raise RunnerError("the runner is closed: make a new one")
 
+    def must_move(self, error: RunnerError) -> bool:
+        """Whether the pool does not take a call, or gives it back, that was accepted here.
+
+        It may have been closed just when the call's place had been found.
+        """
+        if isinstance(error, UnsupportedModule | BrokenRunner):
+            return self.choices.has_refused(error)
+        return self._is_closed and not self.is_stopped
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether calls that were accepted are given up."""
+        return self._is_stopped
+
     # ---- tokens ----
 
     def _token(self) -> _Token:
@@ -600,6 +617,7 @@ class Elsewhere:
     def close(self, cancel_pending: bool, interrupt: bool) -> None:
         """Accept no new calls; those that are to be moved from the pool still come."""
         self._is_closed = True
+        self._is_stopped |= cancel_pending or interrupt
         if cancel_pending or interrupt:
             with self._lock:
                 self._is_finishing |= interrupt
@@ -693,7 +711,10 @@ class _Movable:
                 try:
                     self.begin()
                 except BaseException as error:
-                    future.settle(None, error)
+                    if self._elsewhere.is_stopped:
+                        future.cancel()
+                    else:
+                        future.settle(None, error)
                 else:
                     return
         self.token.release()
@@ -709,8 +730,8 @@ class _Movable:
             rest = max(0.0, self._end - future.get_loop().time())
         try:
             inner = elsewhere._submit_to_pool(*self._call, self._options, rest)
-        except BrokenRunner as error:
-            if not elsewhere.choices.has_refused(error):
+        except RunnerError as error:
+            if not elsewhere.must_move(error):
                 raise
             self._move()
             return

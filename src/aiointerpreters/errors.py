@@ -50,6 +50,9 @@ class BrokenRunner(RunnerError, BrokenExecutor):  # noqa: N818 - as concurrent.f
     Pending and later calls fail with it. ``__cause__`` is the exception of the worker.
     """
 
+    #: Set by the runner whose call it is.
+    has_not_begun: bool = False
+
 
 class UnsupportedModule(RunnerError, ImportError):  # noqa: N818 - as BrokenRunner
     """A function could not be called: an extension module refuses to be loaded in a worker.
