@@ -467,5 +467,3 @@ def test_nothing_can_be_started_from_within_a_worker() -> None:
             await runner.run(values.run_in_process, 3)
 
     run(main)
-
-

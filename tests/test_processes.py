@@ -20,6 +20,7 @@ from aiointerpreters import (
     RunnerFull,
     Shared,
     UnsupportedModule,
+    _wire,
 )
 from workfns import lazily, refusing, values
 
@@ -161,7 +162,14 @@ class TestTheChoice:
         run(main, preload=("faulthandler",))
 
 
-class TestCalls:
+@pytest.mark.parametrize("shared_from", [None, 1000])
+class TestValues:
+    @pytest.fixture(autouse=True)
+    def _share(self, shared_from: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have messages in shared memory that would go through the socket otherwise."""
+        if shared_from is not None:
+            monkeypatch.setattr(_wire, "SHARED_FROM", shared_from)
+
     def test_values_arrive_as_they_are(self) -> None:
         async def main(runner: Runner) -> None:
             for value in (
@@ -212,6 +220,8 @@ class TestCalls:
 
         run(main)
 
+
+class TestCalls:
     def test_an_argument_that_cannot_be_sent_is_named(self) -> None:
         async def main(runner: Runner) -> None:
             await runner.run(refusing.pid)
@@ -410,5 +420,3 @@ class TestSeveralLoops:
                     await view.run(refusing.pid)
 
         asyncio.run(main())
-
-

@@ -72,6 +72,7 @@ def set_up(channel: _wire.Channel) -> bool:
     sys.argv[:] = about["argv"]
     _main.tell(about["main"])
     _context.tell(about["places"])
+    _wire.SHARED_FROM = about["shared_from"]
     workers.tell(about["index"], about["name"])
     try:
         steps = _parcels.unpack(segments)

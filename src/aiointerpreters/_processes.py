@@ -192,6 +192,7 @@ class Process(Server):
             "main": _main.describe(),
             "places": self._settings.places,
             "index": self.index,
+            "shared_from": _wire.SHARED_FROM,
             "name": f"{crew.name}-process",
         }
         message = _parcels.pack(self._settings.first_steps, "initargs", main)

@@ -85,7 +85,7 @@ class Choices:
     def move(
         self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
     ) -> None:
-        """A call has come back: its function runs in processes, unless an argument is the reason."""
+        """A call has come back: its function is to run in processes, if no argument is the reason."""
         if isinstance(error, UnsupportedModule) and error.name:
             self._refused_packages.add(error.name.partition(".")[0])
         if not self.need_process(args, kwargs):
@@ -459,7 +459,7 @@ class Elsewhere:
         return future
 
     def _probe(self, fn: Any) -> asyncio.Future[Any] | None:
-        """Have a worker import the module of a function that is not known; None if it has no name."""
+        """Have a worker import the module of an unknown function; None if it has no name."""
         key = key_of(fn)
         if key is None:
             return None
@@ -787,10 +787,8 @@ def _learn(
 def _settle_soon(
     loop: asyncio.AbstractEventLoop, future: Future, result: Any, error: BaseException | None
 ) -> None:
-    try:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody can be told
         loop.call_soon_threadsafe(future.settle, result, error)
-    except RuntimeError:  # the loop is closed: nobody can be told
-        pass
 
 
 def _expire_soon(loop: asyncio.AbstractEventLoop, future: Future, timeout: float) -> None:
@@ -798,12 +796,10 @@ def _expire_soon(loop: asyncio.AbstractEventLoop, future: Future, timeout: float
         f"the call had not ended after {timeout:.12g} seconds (timeout); a thread can't be "
         "stopped, and goes on"
     )
-    try:
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(
             lambda: None if future.done() else future.expire_at(loop.time() + timeout, text)
         )
-    except RuntimeError:
-        pass
 
 
 def _deadline_text(deadline: float) -> str:
@@ -820,10 +816,8 @@ async def _told(when: Callable[[Callable[[], None]], None]) -> None:
             future.set_result(None)
 
     def tell() -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle)
-        except RuntimeError:  # the loop is closed
-            pass
 
     when(tell)
     await future
