@@ -308,12 +308,12 @@ class Process(Server):
             )
         except _wire.Disconnected:
             code = self._reap()
-            error = ProcessDied(
+            died = ProcessDied(
                 f"the process that ran {call.name} has died: {_describe_end(code)}; "
                 "other calls go on, and another process takes its place"
             )
-            error.exit_code = code
-            return None, error
+            died.exit_code = code
+            return None, died
         except OSError as error:  # no memory to be shared
             self._is_dead = True
             return None, error

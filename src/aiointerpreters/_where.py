@@ -85,7 +85,7 @@ class Choices:
     def move(
         self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
     ) -> None:
-        """A call has come back: its function is to run in processes, if no argument is the reason."""
+        """A call has come back: so shall its function, if no argument is the reason."""
         if isinstance(error, UnsupportedModule) and error.name:
             self._refused_packages.add(error.name.partition(".")[0])
         if not self.need_process(args, kwargs):

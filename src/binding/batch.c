@@ -174,8 +174,8 @@ next_item(AioBatch *batch, bool has_result, bool is_unwanted, size_t *start, siz
 
 /* The result of the item with these bytes into `scratch`: 0, or -1 with an exception set. */
 static int
-run_item(AioState *state, const AioFunction *function, PyObject *callable,
-         const AioMessage *items, size_t start, size_t end, AioMessage *scratch)
+run_item(AioState *state, const AioFunction *function, PyObject *callable, const AioMessage *items,
+         size_t start, size_t end, AioMessage *scratch)
 {
     PyObject *args = NULL, *kwargs = NULL, *value = NULL;
     int result = -1;
