@@ -246,6 +246,21 @@ class TestTheEnd:
 
         asyncio.run(main())
 
+    @pytest.mark.parametrize("where", ["process", "thread"])
+    def test_an_exception_stops_a_stream_that_nobody_reads(self, where: Any) -> None:
+        async def main() -> None:
+            with pytest.raises(ZeroDivisionError):
+                async with Runner(workers=1) as runner:
+                    view = runner.options(where=where, buffer=1)
+                    stream = view.stream(refusing.count_for_ever, "/dev/null")
+                    assert [await anext(stream), await anext(stream)] == [0, 1]
+                    raise ZeroDivisionError
+            with pytest.raises(asyncio.CancelledError):
+                while True:
+                    await anext(stream)
+
+        asyncio.run(main())
+
     def test_close_without_a_loop_waits(self) -> None:
         runner = Runner(workers=1, unsupported="process").start()
 

@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import RunnerError
 
@@ -28,6 +28,17 @@ class State(Enum):
     DONE = auto()
 
 
+class Stream(Protocol):
+    """Where the items of a generator go."""
+
+    @property
+    def window(self) -> int: ...
+    def begin(self) -> None: ...
+    def put(self, item: Any, /) -> bool: ...
+    def abandon(self) -> None: ...
+    def end(self) -> None: ...
+
+
 class Call:
     """A call that is to be served."""
 
@@ -35,6 +46,8 @@ class Call:
         self.priority = priority
         #: Told of the result, or the exception, in some thread; not if the call was abandoned.
         self.on_done = on_done
+        #: Where the items of a generator go, if it is one.
+        self.stream: Stream | None = None
         # The rest is guarded by the crew's lock.
         self.state = State.QUEUED
         self.is_abandoned = False
@@ -74,6 +87,8 @@ class Server:
 
     def interrupt(self, call: Call) -> None:
         """Stop the call that runs; the crew's lock is held."""
+        if call.stream is not None:
+            call.stream.abandon()
 
     def hurry(self) -> None:
         """Stop the set-up: there is no need for it; the crew's lock is held."""
@@ -189,6 +204,7 @@ class Crew:
         cancelled: list[Call] = []
         with self._lock:
             self._is_closing = True
+            self._is_stopping |= interrupt
             if cancel_pending:
                 cancelled, self._heap = self._heap, []
                 for call in cancelled:
@@ -200,7 +216,6 @@ class Crew:
                     cancelled.append(server.call)
                 elif not server.is_ready and not self._heap:
                     server.hurry()
-            self._is_stopping |= interrupt
             self._changed.notify_all()
             told = self._settled()
         for call in cancelled:

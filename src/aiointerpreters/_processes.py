@@ -20,11 +20,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from . import _core, _failures, _main, _naming, _parcels, _wire
 from ._context import Pairs, Places
-from ._crew import Call, Crew, Server
+from ._crew import Call, Crew, Server, Stream
 from ._process_worker import (
     BROKEN,
     CALL,
@@ -40,16 +40,6 @@ from .errors import BrokenRunner, ProcessDied, RunnerError
 
 #: Processes that die while they are set up, in a row, before that counts as the runner's failure.
 _MOST_DEATHS = 3
-
-
-class Streaming(Protocol):
-    """Where the items of a generator go."""
-
-    window: int
-
-    def begin(self) -> None: ...
-    def put(self, item: Any, /) -> bool: ...
-    def end(self) -> None: ...
 
 
 class Settings(NamedTuple):
@@ -74,7 +64,7 @@ class ProcessCall(Call):
         priority: int = 0,
         timeout: float | None = None,
         context: Pairs | None = None,
-        stream: Streaming | None = None,
+        stream: Stream | None = None,
     ) -> None:
         """Encode a call; ``stream`` gets the items, if it is one of a generator.
 
@@ -346,7 +336,7 @@ class Process(Server):
                     channel.send(CLOSE, [])
 
     def interrupt(self, call: Call) -> None:
-        assert isinstance(call, ProcessCall)
+        super().interrupt(call)
         channel = self._channel
         if call.stream is None or self.crew._is_stopping or channel is None:
             self._kill()

@@ -96,6 +96,8 @@ class Stream[T](AsyncIterator[T]):
             raise
         finally:
             self._is_waiting = False
+        if self._call is not None and not self._call.done():  # its runner is being stopped
+            await asyncio.wait((self._call,))
         self._stop()
         try:
             self._outcome()

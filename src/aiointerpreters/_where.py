@@ -231,6 +231,10 @@ class Streaming:
             return False
         return True
 
+    def abandon(self) -> None:
+        """Nobody takes items any more: let go who waits to put one."""
+        self.items.shutdown(immediate=True)
+
     def end(self) -> None:
         self._gate.shutdown()
 
@@ -539,6 +543,7 @@ class Elsewhere:
             call = ThreadCall(
                 fn, args, kwargs, on_done, priority=options.priority, on_begin=on_begin
             )
+        call.stream = streaming
         self.crew(where).submit(call)
         future._abandon = call.abandon
 
