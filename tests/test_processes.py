@@ -221,6 +221,17 @@ class TestValues:
         run(main)
 
 
+def test_without_memfd_a_file_without_a_name_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wire, "SHARED_FROM", 1000)
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+
+    async def main(runner: Runner) -> None:
+        data = bytearray(range(256)) * 1000
+        assert await runner.run(refusing.echo, data) == data
+
+    run(main)
+
+
 class TestCalls:
     def test_an_argument_that_cannot_be_sent_is_named(self) -> None:
         async def main(runner: Runner) -> None:
