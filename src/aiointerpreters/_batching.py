@@ -145,6 +145,12 @@ def batches(calls: Calls, fn: Callable[..., Any]) -> Batches | None:
     function that no worker finds by name; where it needs a slot; and where it is a coroutine.
     """
     options, runner = calls._options, calls._runner()
+    if options.where in ("process", "thread") or (
+        runner.unsupported == "process"
+        and options.where is None
+        and runner._get_elsewhere().choices.in_process(fn) is not False
+    ):
+        return None
     if (
         calls._slots is not None
         or options.timeout is not None

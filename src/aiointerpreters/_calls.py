@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _checks, _context, _core, _naming
 from ._mapping import AnyIterable, Mapped
-from ._options import UNCHANGED, Options
+from ._options import UNCHANGED, Options, Where
 from ._slots import Slot, Slots
 from ._streaming import Stream
 
 if TYPE_CHECKING:
+    from ._where import Elsewhere
     from .runner import Runner
 
 type ModuleInfo = tuple[Literal["module", "path"], str, str]
@@ -34,12 +35,21 @@ def submitter(pool: _core.Pool, capture: _context.Capture | None = None) -> Subm
     return submit
 
 
-def call_directly(calls: Calls, pool: _core.Pool) -> None:
-    """Replace the methods of ``calls`` by C's own, which add nothing to a call."""
+def call_directly(calls: Calls, pool: _core.Pool, elsewhere: Elsewhere | None = None) -> None:
+    """Replace the methods of ``calls`` by C's own, which add nothing to a call.
+
+    Where calls may have to go elsewhere, only run() is replaced, by what uses C's where it can.
+    """
+    moves = elsewhere is not None and elsewhere.moves
     for name, runs in (("run", True), ("submit", False)):
         function = getattr(Calls, name)
         if getattr(type(calls), name) is function:  # no subclass has its own
-            method = _core.Method(pool, runs)
+            method: Any = _core.Method(pool, runs)
+            if moves:
+                if not runs:
+                    continue
+                assert elsewhere is not None
+                method = elsewhere.run_by(method)
             functools.update_wrapper(method, function)
             del method.__wrapped__  # it takes `self`
             method.__signature__ = _SIGNATURE
@@ -71,6 +81,7 @@ class Calls:
         deadline: float | None = UNCHANGED,
         priority: int = UNCHANGED,
         buffer: int = UNCHANGED,
+        where: Where | None = UNCHANGED,
     ) -> RunnerView:
         """Return a view of the runner whose calls have these options.
 
@@ -89,14 +100,19 @@ class Calls:
             priority: Calls with lower numbers are begun first, calls with the same number in the
                 order in which they came. An integer of 64 bits.
             buffer: How many items of a :meth:`stream` may be ready before they are consumed.
+            where: ``"interpreter"``: in a worker, as usual. ``"process"``: in a process of its own,
+                for functions whose modules don't support subinterpreters; a call that is cancelled
+                or out of time ends with its process. ``"thread"``: in a thread of this program,
+                with its GIL, for what releases it; a running call can't be stopped, only its caller
+                is released. By default as the runner's ``unsupported`` says.
 
         Raises:
             TypeError: An option is of another type.
             ValueError: ``timeout`` or ``deadline`` is negative or no finite number, ``priority``
-                is too large, ``buffer`` is less than 1.
+                is too large, ``buffer`` is less than 1, ``where`` is something else.
         """
         return RunnerView(
-            self._runner(), self._options.combined(timeout, deadline, priority, buffer)
+            self._runner(), self._options.combined(timeout, deadline, priority, buffer, where)
         )
 
     @overload
@@ -303,6 +319,23 @@ class Calls:
     def _runner(self) -> Runner:
         raise NotImplementedError
 
+    async def _where(self, fn: Any) -> Where:
+        """Where a function runs, when it is known."""
+        if self._may_move():
+            elsewhere = self._runner()._get_elsewhere()
+            await elsewhere.decide(fn)
+            return "process" if elsewhere.choices.in_process(fn) else "interpreter"
+        return self._options.where or "interpreter"
+
+    def _may_move(self) -> bool:
+        """Whether calls may go to processes, because their functions need that."""
+        runner = self._runner()
+        return (
+            runner.unsupported == "process"
+            and self._options.where is None
+            and runner._pool is not None
+        )
+
 
 class RunnerView(Calls):
     """A runner's calls with options: what :meth:`Runner.options` returns."""
@@ -326,6 +359,9 @@ class RunnerView(Calls):
         options = self._options
         if options.is_plain():
             return self._of._submit(fn, args, kwargs)
+        if options.where in ("process", "thread") or self._of.unsupported == "process":
+            self._of._started()
+            return self._of._get_elsewhere().submit(fn, args, kwargs, options, deadline)
         pool, capture = self._of._started(), self._of._capture
         context = None if capture is None else capture()
         return pool.submit_with(

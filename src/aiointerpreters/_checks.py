@@ -59,3 +59,13 @@ def module_names(name: str, value: Any) -> tuple[str, ...]:
 
 def kind(value: object) -> str:
     return type(value).__name__
+
+
+def one_of(name: str, value: Any, *choices: Any) -> Any:
+    """``value``, which is one of a few; raises TypeError and ValueError."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {kind(value)}")
+    if value not in choices:
+        listed = " or ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be {listed}, not {value!r}")
+    return value

@@ -102,6 +102,11 @@ _places: Places = {} if _told is None else _told[2]
 _variables: dict[str, ContextVar[Any]] = {}
 
 
+def tell(places: Places) -> None:
+    """In a process of a runner: tell where the variables are."""
+    _places.update(places)
+
+
 def call(
     pairs: Pairs,
     function: Callable[..., object],

@@ -7,21 +7,25 @@ text, which becomes the last cause, shown as ``concurrent.futures`` shows it for
 
 from collections.abc import Iterator
 
-from . import _finding, _pickling
+from . import _finding, _pickling, _refusals
 
 #: An exception and its causes, outermost first, each as told by :func:`_pack_link`.
 type Chain = tuple["Link", ...]
 #: By pickle; or, for when that does not work on the other side: by class, args and attributes.
 type Link = tuple[bytes | None, str, str, bytes | None, bytes | None]
-#: Chain (None if it cannot be rebuilt), name of the type, text, traceback text.
-type Account = tuple[Chain | None, str, str, str]
+#: Chain (None if it cannot be rebuilt), name of the type, text, traceback text; and, where an
+#: extension module has refused subinterpreters, that.
+type Account = tuple[Chain | None, str, str, str, _refusals.Refusal | None]
+
+note_not_begun = _refusals.note_not_begun
 
 
 def pack(exception: BaseException) -> Account:
     """In a worker: tell what of ``exception`` can cross."""
+    refusal = _refusals.refusal_of(exception)
     chain = tuple(_pack_link(link) for link in _causes(exception))
     name = _type_name(type(exception))
-    return (chain, name, _text(exception), _traceback_text(exception))
+    return (chain, name, _text(exception), _traceback_text(exception), refusal)
 
 
 def _causes(exception: BaseException) -> Iterator[BaseException]:
@@ -81,10 +85,10 @@ def rebuild(account: Account | None) -> BaseException:
 
     if account is None:
         return InterpreterError("BaseException", "the worker could not tell what it was")
-    chain, name, text, traceback_text = account
+    chain, name, text, traceback_text, refusal = account
     links = [] if chain is None else [_rebuild_link(link) for link in chain]
     exception = links[0] if links else None
-    if exception is None or _would_be_mistaken(exception):
+    if exception is None or would_be_mistaken(exception):
         exception = InterpreterError(name, text, traceback_text)
         links[:1] = [exception]
     last = exception
@@ -94,7 +98,24 @@ def rebuild(account: Account | None) -> BaseException:
         last.__cause__ = cause
         last = cause
     last.__cause__ = RemoteTraceback(traceback_text)
-    return exception
+    return exception if refusal is None else _explain(exception, refusal)
+
+
+def _explain(exception: BaseException, refusal: _refusals.Refusal) -> BaseException:
+    """Say what to do about a module that has refused subinterpreters."""
+    from .errors import UnsupportedModule
+
+    module, function, has_begun = refusal
+    if has_begun:
+        exception.add_note(_refusals.note_of(refusal))
+        return exception
+    error = UnsupportedModule(_refusals.text_of(refusal), name=module)
+    error.function = function
+    error.__cause__ = exception
+    for note in getattr(exception, "__notes__", ()):
+        error.add_note(note)
+    error.has_not_begun = True
+    return error
 
 
 def _rebuild_link(link: Link) -> BaseException | None:
@@ -123,7 +144,7 @@ def _rebuild_link(link: Link) -> BaseException | None:
     return exception
 
 
-def _would_be_mistaken(exception: BaseException) -> bool:
+def would_be_mistaken(exception: BaseException) -> bool:
     """Whether it would end the caller's program, or pass for a cancellation of the caller."""
     from asyncio import CancelledError
 
@@ -141,4 +162,5 @@ def rebuild_broken(account: Account | None) -> BaseException:
     cause = rebuild(account)
     error = BrokenRunner(f"a worker could not start: {type(cause).__name__}: {cause}")
     error.__cause__ = cause
+    error.has_not_begun = True
     return error

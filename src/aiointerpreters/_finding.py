@@ -41,6 +41,17 @@ def resolve(kind: str, where: str, name: str) -> Any:
     return found
 
 
+def probe(kind: str, where: str, name: str) -> None:
+    """Find it, to know whether that can be. Raises what its module raises on import."""
+    try:
+        resolve(kind, where, name)
+    except ImportError as error:
+        from ._refusals import note_not_begun
+
+        note_not_begun(error, (kind, where, name))
+        raise
+
+
 def load(module: str) -> None:
     """Import a module, for a call that needs it before it can begin."""
     _core.hold_off(True)

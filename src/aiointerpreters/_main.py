@@ -34,6 +34,12 @@ _is_loading = False
 loading = RLock()
 
 
+def tell(info: MainInfo) -> None:
+    """In a process of a runner: tell how the program's main module can be loaded."""
+    global _info
+    _info = info
+
+
 def describe() -> MainInfo:
     """Tell how this program's main module can be loaded in a worker."""
     global _described

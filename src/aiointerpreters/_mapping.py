@@ -93,10 +93,16 @@ class Mapped[R](AsyncIterator[R]):
 
     async def _next(self) -> R:
         """The next result, where it is not ready already."""
-        if self._loop is None:
-            self._begin()
         if self._is_waiting:
             raise RuntimeError("another task waits for the next result already")
+        if self._loop is None:
+            if self._calls._may_move():
+                self._is_waiting = True
+                try:
+                    await self._calls._runner()._get_elsewhere().decide(self._fn)
+                finally:
+                    self._is_waiting = False
+            self._begin()
         if self._arguments is not None:
             self._fill()
         window = self._window

@@ -22,7 +22,13 @@ def describe_call(
 
     Raises as :func:`describe`, and RunnerError for generator functions, asynchronous or not.
     """
-    found = _find(function) if type(function) is tuple else function
+    found = find(function) if type(function) is tuple else function
+    refuse_generators(found)
+    return describe(function), is_coroutine_function(found)
+
+
+def refuse_generators(found: object) -> None:
+    """Raise RunnerError for generator functions, asynchronous or not."""
     if inspect.isasyncgenfunction(found):
         raise RunnerError(
             f"{_display(found)} is an asynchronous generator function: pass it to stream(), "
@@ -33,7 +39,6 @@ def describe_call(
             f"{_display(found)} is a generator function, whose generator can't leave the worker: "
             "pass it to stream(), which iterates over it there"
         )
-    return describe(function), is_coroutine_function(found)
 
 
 def is_coroutine_function(function: object) -> bool:
@@ -42,6 +47,19 @@ def is_coroutine_function(function: object) -> bool:
         return True
     # An instance with an `async def __call__`.
     return inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
+
+
+def has_name(function: object) -> bool:
+    """Whether it stands at the top level of a module, or of a class there."""
+    module, name = _place(function)
+    if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
+        return False
+    return is_found("__main__" if module in _main.NAMES else module, name, function)
+
+
+def is_asyncgen_function(function: object) -> bool:
+    """Whether calling ``function`` gives something to iterate over asynchronously."""
+    return inspect.isasyncgenfunction(function)
 
 
 def describe(function: Callable[..., Any] | FunctionName) -> FunctionName | object | None:
@@ -112,7 +130,7 @@ def _checked(name: tuple[Any, ...]) -> FunctionName:
     raise RunnerError(f"{name!r} names no function: get_module_info() gives such tuples")
 
 
-def _find(name: tuple[Any, ...]) -> object | None:
+def find(name: tuple[Any, ...]) -> object | None:
     """What a ready name stands for, as far as it has been imported here."""
     kind, where, attribute = _checked(name)
     if kind == "path":

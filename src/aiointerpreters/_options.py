@@ -2,7 +2,7 @@
 
 import operator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from . import _checks
 
@@ -16,6 +16,10 @@ class _Unchanged:
 UNCHANGED: Final[Any] = _Unchanged()
 
 
+type Where = Literal["interpreter", "process", "thread"]
+WHERE = ("interpreter", "process", "thread")
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How calls are made. What is not given is as a Runner does it without options."""
@@ -24,12 +28,19 @@ class Options:
     deadline: float | None = None
     priority: int = 0
     buffer: int = 128
+    where: Where | None = None
 
     def is_plain(self) -> bool:
         """Whether calls are submitted as without options."""
+        return self.runs_plainly() and self.where is None
+
+    def runs_plainly(self) -> bool:
+        """As is_plain(), apart from where."""
         return self.timeout is None and self.deadline is None and self.priority == 0
 
-    def combined(self, timeout: Any, deadline: Any, priority: Any, buffer: Any) -> "Options":
+    def combined(
+        self, timeout: Any, deadline: Any, priority: Any, buffer: Any, where: Any
+    ) -> "Options":
         """These options, but for those that are given.
 
         Raises TypeError and ValueError for what is no such option.
@@ -43,11 +54,13 @@ class Options:
             changes["priority"] = _priority(priority)
         if buffer is not UNCHANGED:
             changes["buffer"] = _checks.integer("buffer", buffer, 1)
+        if where is not UNCHANGED:
+            changes["where"] = _checks.one_of("where", where, *WHERE, None)
         return replace(self, **changes)
 
     def __repr__(self) -> str:
         """Only what differs from the defaults."""
-        fields = ("timeout", "deadline", "priority", "buffer")
+        fields = ("timeout", "deadline", "priority", "buffer", "where")
         given = ((name, getattr(self, name)) for name in fields)
         default = Options()
         return " ".join(

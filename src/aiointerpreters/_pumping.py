@@ -45,6 +45,17 @@ def pump(
         gate.shutdown()
 
 
+def _found(function: FunctionName | Callable[..., Any]) -> Any:
+    try:
+        return resolve(*function) if isinstance(function, tuple) else function
+    except ImportError as error:
+        from ._refusals import note_not_begun
+
+        assert isinstance(function, tuple)
+        note_not_begun(error, function)
+        raise
+
+
 def _iterate(
     items: Queue[Any],
     gate: Queue[None],
@@ -52,7 +63,7 @@ def _iterate(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> None:
-    found: Any = resolve(*function) if isinstance(function, tuple) else function
+    found: Any = _found(function)
     iterator = iter(found(*args, **kwargs))
     try:
         for item in iterator:
@@ -107,7 +118,7 @@ async def _iterate_async(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> None:
-    found: Any = resolve(*function) if isinstance(function, tuple) else function
+    found: Any = _found(function)
     iterator = aiter(found(*args, **kwargs))
     try:
         async for item in iterator:

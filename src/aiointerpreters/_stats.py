@@ -27,3 +27,9 @@ class RunnerStats(NamedTuple):
     started: int
     #: Workers that were found to be stuck since then.
     replaced: int
+    #: Processes that there are, for what can't run in a subinterpreter.
+    processes: int = 0
+    #: Those of them that run a call.
+    busy_processes: int = 0
+    #: The functions, by name, that run in processes as a module refuses subinterpreters.
+    in_processes: tuple[str, ...] = ()

@@ -55,6 +55,8 @@ class Stream[T](AsyncIterator[T]):
     ) -> None:
         self._calls = calls  # which keeps the runner
         self._pump, self._arguments = _pump_for(fn, args, kwargs)
+        self._given: tuple[Any, ...] = (fn, args, kwargs)  # until it begins
+        self._elsewhere_items: Queue[T] | None = None  # if it runs in a process, or a thread
         self._items = Queue[T](calls._options.buffer)
         self._gate = Queue[None](1)
         self._on_done = functools.partial(_shut_down, self._items)
@@ -94,6 +96,8 @@ class Stream[T](AsyncIterator[T]):
             raise
         finally:
             self._is_waiting = False
+        if self._call is not None and not self._call.done():  # its runner is being stopped
+            await asyncio.wait((self._call,))
         self._stop()
         try:
             self._outcome()
@@ -129,7 +133,7 @@ class Stream[T](AsyncIterator[T]):
         loop = getattr(self, "_loop", None)
         if loop is None or self._is_over or self._call is None:
             return
-        what = (self._call, self._on_done, self._gate)
+        what = (self._call, self._on_done, self._gate, self._elsewhere_items)
         if not loop.is_closed():
             if self._thread == threading.get_ident():
                 _stop(*what)
@@ -144,9 +148,22 @@ class Stream[T](AsyncIterator[T]):
     async def _begin(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        arguments = (self._items, self._gate, *self._arguments)
+        (fn, args, kwargs), self._given = self._given, ()
+        calls, buffer = self._calls, self._calls._options.buffer
+        where = await calls._where(fn)
+        pump: Any = self._pump
+        if where == "interpreter":
+            arguments: tuple[Any, ...] = (self._items, self._gate, *self._arguments)
+        else:
+            from ._where import Streaming
+
+            arguments = ()
+            pump = Streaming(where, fn, args, kwargs, self._gate, buffer)
+            self._items = self._elsewhere_items = pump.items
+            self._on_done = functools.partial(_shut_down, self._items)
         self._arguments = ()
-        self._call = await self._calls._submit_in_turn(self._pump, arguments, {})
+        del args, kwargs
+        self._call = await calls._submit_in_turn(pump, arguments, {})
         self._call.add_done_callback(self._on_done)
         # As an asynchronous generator would: so that asyncio.run() closes it before the loop, if it
         # has not been iterated to its end. After that nobody could stop the worker.
@@ -169,7 +186,7 @@ class Stream[T](AsyncIterator[T]):
             return
         self._is_over = True
         if self._call is not None:
-            _stop(self._call, self._on_done, self._gate)
+            _stop(self._call, self._on_done, self._gate, self._elsewhere_items)
 
 
 def _pump_for(
@@ -196,9 +213,16 @@ def _shut_down(items: Queue[Any], call: asyncio.Future[None]) -> None:
         call.exception()  # which is raised where all items have been taken, or not at all
 
 
-def _stop(call: asyncio.Future[None], on_done: Callable[..., None], gate: Queue[None]) -> None:
+def _stop(
+    call: asyncio.Future[None],
+    on_done: Callable[..., None],
+    gate: Queue[None],
+    elsewhere_items: Queue[Any] | None,
+) -> None:
     """Take the call back, or interrupt it."""
     call.remove_done_callback(on_done)
+    if elsewhere_items is not None:  # who puts into it is no worker, and can't be interrupted
+        elsewhere_items.shutdown(immediate=True)
     with contextlib.suppress(RuntimeError):  # its loop is closed: nobody can be told
         call.cancel()
     try:

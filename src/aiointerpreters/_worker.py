@@ -26,6 +26,7 @@ type FirstSteps = tuple[
     FunctionName | Callable[..., object] | None,
     tuple[Any, ...],
     Mapping[str, Any],
+    bool,
 ]
 
 
@@ -34,13 +35,22 @@ def do_first_steps(
     initializer: FunctionName | Callable[..., object] | None,
     initargs: tuple[Any, ...],
     initkwargs: Mapping[str, Any],
+    skips_refused: bool = False,
 ) -> None:
     """Import and call what the program wants imported and called first.
+
+    Modules that refuse subinterpreters are passed over if ``skips_refused``.
 
     Raises what a preloaded module or the initializer raises: then the whole pool is broken.
     """
     for name in preload:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            from ._refusals import refused_module
+
+            if not skips_refused or refused_module(error) is None:
+                raise
     if initializer is not None:
         function = resolve(*initializer) if isinstance(initializer, tuple) else initializer
         function(*initargs, **initkwargs)

@@ -12,9 +12,11 @@ __all__ = (
     "BrokenRunner",
     "InterpreterError",
     "NotShareableError",
+    "ProcessDied",
     "RemoteTraceback",
     "RunnerError",
     "RunnerFull",
+    "UnsupportedModule",
     "WorkerStuck",
 )
 
@@ -47,6 +49,41 @@ class BrokenRunner(RunnerError, BrokenExecutor):  # noqa: N818 - as concurrent.f
 
     Pending and later calls fail with it. ``__cause__`` is the exception of the worker.
     """
+
+    #: Set by the runner whose call it is.
+    has_not_begun: bool = False
+
+
+class UnsupportedModule(RunnerError, ImportError):  # noqa: N818 - as BrokenRunner
+    """A function could not be called: an extension module refuses to be loaded in a worker.
+
+    Most extension modules have not been made for subinterpreters yet. Nothing of the function has
+    run. ``Runner(unsupported="process")`` runs such functions in processes instead, and so does
+    ``runner.options(where="process")``. ``__cause__`` is the error of the import.
+    """
+
+    #: The extension module's name.
+    name: str
+    #: The function's name, if it has one that is known.
+    function: str | None = None
+    #: Set by the runner whose call it is.
+    has_not_begun: bool = False
+
+    def __init__(self, text: str, *, name: str = "") -> None:
+        ImportError.__init__(self, text, name=name)
+
+
+class ProcessDied(RunnerError, BrokenExecutor):  # noqa: N818 - as BrokenRunner
+    """The process that ran a call has died: it crashed, was killed, or called ``os._exit()``.
+
+    Only that call fails. Another process takes the place of this one.
+
+    Attributes:
+        exit_code: As :attr:`subprocess.Popen.returncode`: what it exited with, or minus the number
+            of the signal that has killed it.
+    """
+
+    exit_code: int | None = None
 
 
 class WorkerStuck(RunnerError):  # noqa: N818 - as BrokenRunner

@@ -9,11 +9,12 @@ import inspect
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from . import _checks, _context, _core, _listening, _main, _naming
 from ._calls import Calls, ModuleInfo, Submit, call_directly, submitter
@@ -24,8 +25,14 @@ from ._stats import RunnerStats
 from ._worker import FirstSteps
 from .errors import InterpreterError, NotShareableError, RunnerError
 
+if TYPE_CHECKING:
+    from ._where import Elsewhere
+
 __all__ = ("InterpreterError", "Runner", "RunnerError", "get_module_info")
 
+
+#: Held while what a runner makes at first need is put into its place.
+_making = threading.Lock()
 
 #: Seconds; creating a worker takes a hundredth of one.
 _IDLE_TIMEOUT = 10.0
@@ -69,6 +76,10 @@ class Runner(Calls):
         context: Context variables that follow a call into its worker: where they are set in the
             caller, the function sees their values. Each must be at the top level of a module.
         logging: Whether log records and warnings of the workers go to this program's handlers.
+        unsupported: What becomes of a function that can't be called in a worker, because an
+            extension module that it needs does not support subinterpreters, as numpy and most
+            others don't: ``"error"``: calls fail with :exc:`UnsupportedModule`; ``"process"``: they
+            run in processes, as many as ``workers``, which are started when they are first needed.
 
     Raises:
         TypeError: A number is none, ``initializer`` can't be called, ``preload`` is not names of
@@ -94,6 +105,7 @@ class Runner(Calls):
         name: str | None = None,
         context: Iterable[ContextVar[Any]] = (),
         logging: bool = True,
+        unsupported: Literal["error", "process"] = "error",
     ) -> None:
         if workers is None:
             workers = os.process_cpu_count() or 1
@@ -118,6 +130,7 @@ class Runner(Calls):
             raise TypeError(f"name must be a string or None, not {_checks.kind(name)}")
         if not isinstance(context, Iterable):
             raise TypeError(f"context must be context variables, not {_checks.kind(context)}")
+        self.unsupported = _checks.one_of("unsupported", unsupported, "error", "process")
         self.workers = workers
         self.max_pending = max_pending
         self.name = "aio-worker" if name is None else name
@@ -137,6 +150,7 @@ class Runner(Calls):
         self._hold: _listening.Hold | None = None
         self._pool: _core.Pool | None = None
         self._submit: Submit = _refuse_unstarted
+        self._elsewhere: Elsewhere | None = None  # made at first need
         self._slots = None if max_pending is None else Slots(max_pending)
         self._options = Options()
         self._closed = False
@@ -176,9 +190,38 @@ class Runner(Calls):
         self._hold = hold
         self._pool = pool
         self._submit = submitter(pool, self._capture)
+        if self.unsupported == "process":
+            self._submit = self._get_elsewhere().submit
+        if self._elsewhere is not None:
+            self._elsewhere.start(pool)
         if self._capture is None and self._slots is None:
-            call_directly(self, pool)
+            call_directly(self, pool, self._elsewhere)
         return self
+
+    def _get_elsewhere(self) -> Elsewhere:
+        """What sends calls to processes and threads."""
+        if self._elsewhere is None:
+            from ._processes import Settings
+            from ._where import Elsewhere
+
+            places = {} if self._capture is None else self._capture.places
+            steps = self._first_steps(False)
+            is_elastic = self._min_workers < self.workers
+            made = Elsewhere(
+                moves=self.unsupported == "process",
+                name=self.name,
+                size=self.workers,
+                least=self._min_workers,
+                idle_timeout=self._idle_timeout if is_elastic else None,
+                settings=Settings(steps, places, self._max_tasks_per_worker, self._grace_period),
+                capture=self._capture,
+            )
+            if self._pool is not None:
+                made.start(self._pool)
+            with _making:
+                if self._elsewhere is None:
+                    self._elsewhere = made
+        return self._elsewhere
 
     def _start_pool(self, link: Link | None) -> _core.Pool:
         places = {} if self._capture is None else self._capture.places
@@ -186,7 +229,7 @@ class Runner(Calls):
             pool = _core.Pool(
                 _start(),
                 (_main.describe(), link, places),
-                self._first_steps(),
+                self._first_steps(self.unsupported == "process"),
                 link is not None,
                 self.name,
                 workers=self.workers,
@@ -203,7 +246,7 @@ class Runner(Calls):
         pool.start()
         return pool
 
-    def _first_steps(self) -> FirstSteps | None:
+    def _first_steps(self, skips_refused: bool) -> FirstSteps | None:
         initializer: Any = self._initializer
         initargs, initkwargs = self._initargs, {}
         if isinstance(initializer, functools.partial):
@@ -217,7 +260,7 @@ class Runner(Calls):
             initializer = _naming.describe(initializer) or initializer
         if initializer is None and not initargs and not self._preload:
             return None
-        return (self._preload, initializer, initargs, initkwargs)
+        return (self._preload, initializer, initargs, initkwargs, skips_refused)
 
     def _runner(self) -> Runner:
         return self
@@ -255,6 +298,8 @@ class Runner(Calls):
             RunnerError: The runner is not started.
         """
         await self._started().when_idle()
+        if self._elsewhere is not None:
+            await self._elsewhere.idle()
 
     def stats(self) -> RunnerStats:
         """Count calls, and workers by their state.
@@ -262,7 +307,11 @@ class Runner(Calls):
         Raises:
             RunnerError: The runner is not started.
         """
-        return RunnerStats(**self._started().stats())
+        counts: dict[str, Any] = self._started().stats()
+        if self._elsewhere is not None:
+            for name, count in self._elsewhere.stats().items():
+                counts[name] = count + counts[name] if name in counts else count
+        return RunnerStats(**counts)
 
     def resize(self, workers: int) -> None:
         """Have so many workers from now on; at most so many, if there are ``min_workers``.
@@ -278,6 +327,8 @@ class Runner(Calls):
         workers = _checks.integer("workers", workers, 1, or_none=False)
         self._started().resize(workers)
         self.workers = workers
+        if self._elsewhere is not None:
+            self._elsewhere.resize(workers)
 
     def recycle(self) -> asyncio.Future[None]:
         """Replace all workers by fresh ones: modules are loaded anew, what leaked is gone.
@@ -293,13 +344,18 @@ class Runner(Calls):
         Raises:
             RunnerError: The runner is not started, or closed; or no event loop runs in this thread.
         """
-        return self._started().recycle()
+        recycled = self._started().recycle()
+        if self._elsewhere is not None:
+            self._elsewhere.recycle()
+        return recycled
 
     def _close(self, cancel_pending: bool, interrupt: bool = False) -> _core.Pool:
         """Begin to close; does not wait."""
         self._closed = True
         pool = self._started()
         pool.close(cancel_pending, interrupt)
+        if self._elsewhere is not None:
+            self._elsewhere.close(cancel_pending, interrupt)
         if self._slots is not None:
             self._slots.close()
         return pool
@@ -312,9 +368,11 @@ class Runner(Calls):
             return
         try:
             self._pool.join()
+            if self._elsewhere is not None:
+                self._elsewhere.join(self._grace_period)
         except BaseException:
             # Ctrl-C while we waited: don't leave the work running behind the program's back.
-            self._pool.close(True, True)
+            self._close(True, True)
             raise
         if self._hold is not None:
             self._hold.finish()
@@ -323,6 +381,8 @@ class Runner(Calls):
         """Wait until the workers have ended, and what they logged has been handled."""
         try:
             await pool.when_ended()
+            if self._elsewhere is not None:
+                await self._elsewhere.ended()
         except BaseException:
             self._hear_until_ended()
             raise
@@ -331,13 +391,20 @@ class Runner(Calls):
 
     def _hear_until_ended(self) -> None:
         """The workers end in the background: handle what they log until then."""
-        hold = self._hold
-        if hold is None:
+        hold, elsewhere = self._hold, self._elsewhere
+
+        def finish(_: object = None) -> None:
+            if elsewhere is not None:
+                elsewhere.finish_soon()
+            if hold is not None:
+                hold.release_soon()
+
+        if hold is None and elsewhere is None:
             return
         try:
-            self._started().when_ended().add_done_callback(lambda _: hold.release_soon())
+            self._started().when_ended().add_done_callback(finish)
         except (OSError, RuntimeError):  # no descriptor for this loop
-            hold.release_soon()
+            finish()
 
     def __enter__(self) -> Self:
         return self.start() if self._pool is None or self._closed else self
@@ -368,7 +435,7 @@ class Runner(Calls):
         try:
             await self._until_ended(pool)
         except asyncio.CancelledError:
-            pool.close(True, True)
+            self._close(True, True)
             raise
 
     def __del__(self) -> None:
@@ -376,6 +443,8 @@ class Runner(Calls):
         if pool is not None and not pool.closing and not pool.forked:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             pool.close(True, True)
+            if self._elsewhere is not None:
+                self._elsewhere.close(True, True)
             if self._hold is not None:
                 self._hold.release_soon()
 

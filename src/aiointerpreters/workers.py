@@ -46,6 +46,12 @@ class Worker:
 _worker: Worker | None = None
 
 
+def tell(index: int, runner_name: str) -> None:
+    """In a process of a runner: it is a worker, too."""
+    global _worker
+    _worker = Worker(index, runner_name)
+
+
 def current_worker() -> Worker | None:
     """The worker that runs this code; None if it is not run by one."""
     global _worker

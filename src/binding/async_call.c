@@ -188,7 +188,13 @@ start(AioAsyncCall *call)
             callable =
                 Py_XNewRef(aio_function_resolve(loop->state, &loop->functions, task->function));
         }
+        if (callable == NULL) {
+            aio_function_note_not_begun(loop->state, task->function);
+        }
         awaitable = callable == NULL ? NULL : PyObject_Call(callable, args, kwargs);
+    }
+    else {
+        aio_function_note_not_begun(loop->state, task->function);
     }
     Py_XDECREF(kwargs);
     Py_XDECREF(args);

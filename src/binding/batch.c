@@ -174,8 +174,8 @@ next_item(AioBatch *batch, bool has_result, bool is_unwanted, size_t *start, siz
 
 /* The result of the item with these bytes into `scratch`: 0, or -1 with an exception set. */
 static int
-run_item(AioState *state, PyObject *callable, const AioMessage *items, size_t start, size_t end,
-         AioMessage *scratch)
+run_item(AioState *state, const AioFunction *function, PyObject *callable, const AioMessage *items,
+         size_t start, size_t end, AioMessage *scratch)
 {
     PyObject *args = NULL, *kwargs = NULL, *value = NULL;
     int result = -1;
@@ -185,6 +185,7 @@ run_item(AioState *state, PyObject *callable, const AioMessage *items, size_t st
     item.held = (AioHeld){0};
 
     if (aio_message_decode_call(state, &item, NULL, NULL, &args, &kwargs) < 0) {
+        aio_function_note_not_begun(state, function);
         return -1;
     }
     value = PyObject_Call(callable, args, kwargs);
@@ -228,12 +229,16 @@ aio_batch_run(AioWorker *worker, AioTask *task)
     if (callable != NULL) {
         bool has_result = false;
         while (next_item(batch, has_result, has_result && is_unwanted(task), &start, &end)) {
-            if (run_item(state, callable, &task->message, start, end, &batch->scratch) < 0) {
+            if (run_item(state, task->function, callable, &task->message, start, end,
+                         &batch->scratch) < 0) {
                 break;
             }
             has_result = true;
         }
         Py_DECREF(callable);
+    }
+    else {
+        aio_function_note_not_begun(state, task->function);
     }
     (void)aio_batch_close(batch);
     batch->spent_ns = aio_clock_ns() - batch->since_ns;

@@ -197,6 +197,30 @@ aio_function_resolve(AioState *state, AioFunctionCache *cache, const AioFunction
 }
 
 void
+aio_function_note_not_begun(AioState *state, const AioFunction *function)
+{
+    if (!PyErr_ExceptionMatches(PyExc_ImportError)) {
+        return;
+    }
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *note = aio_helper(state, AIO_HELPER_NOTE_NOT_BEGUN), *name = NULL, *none = NULL;
+    if (note != NULL) {
+        name = function == NULL ? Py_NewRef(Py_None)
+                                : aio_message_decode_value(state, &function->name);
+    }
+    if (name != NULL) {
+        none = PyObject_CallFunctionObjArgs(note, exception, name, NULL);
+    }
+    if (none == NULL && !PyErr_ExceptionMatches(PyExc_Exception)) { /* an interruption counts */
+        Py_SETREF(exception, PyErr_GetRaisedException());
+    }
+    PyErr_Clear();
+    Py_XDECREF(none);
+    Py_XDECREF(name);
+    PyErr_SetRaisedException(exception);
+}
+
+void
 aio_function_cache_clear(AioFunctionCache *cache)
 {
     for (size_t i = 0; i < cache->size; i++) {

@@ -51,6 +51,10 @@ typedef struct AioFunctionCache {
 PyObject *aio_function_resolve(AioState *state, AioFunctionCache *cache,
                                const AioFunction *function);
 
+/* The exception that is set came before the call of `function` (NULL: one that has no name) has
+ * begun. If it is an ImportError that is noted on it, as the call may be made elsewhere then. */
+void aio_function_note_not_begun(AioState *state, const AioFunction *function);
+
 void aio_function_cache_clear(AioFunctionCache *cache);
 
 #endif

@@ -127,13 +127,14 @@ int
 aio_message_write_failure(AioMessage *message, const char *type_name, const char *text)
 {
     aio_message_clear(message);
-    if (aio_message_write_count(message, TAG_TUPLE, 4) < 0 ||
+    if (aio_message_write_count(message, TAG_TUPLE, 5) < 0 ||
         aio_message_write_tag(message, TAG_NONE) < 0 ||
         aio_message_write_bytes(message, TAG_STR_ASCII, (Py_ssize_t)strlen(type_name), type_name,
                                 strlen(type_name)) < 0 ||
         aio_message_write_bytes(message, TAG_STR_ASCII, (Py_ssize_t)strlen(text), text,
                                 strlen(text)) < 0 ||
-        aio_message_write_bytes(message, TAG_STR_ASCII, 0, "", 0) < 0) {
+        aio_message_write_bytes(message, TAG_STR_ASCII, 0, "", 0) < 0 ||
+        aio_message_write_tag(message, TAG_NONE) < 0) {
         aio_message_clear(message);
         return -1;
     }

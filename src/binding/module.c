@@ -39,6 +39,7 @@ static const struct {
     [AIO_HELPER_DUMPS] = {"aiointerpreters._pickling", "dumps"},
     [AIO_HELPER_LOADS] = {"aiointerpreters._pickling", "loads"},
     [AIO_HELPER_PACK_FAILURE] = {"aiointerpreters._failures", "pack"},
+    [AIO_HELPER_NOTE_NOT_BEGUN] = {"aiointerpreters._failures", "note_not_begun"},
     [AIO_HELPER_REBUILD] = {"aiointerpreters._failures", "rebuild"},
     [AIO_HELPER_BROKEN] = {"aiointerpreters._failures", "rebuild_broken"},
     [AIO_HELPER_STUCK_ERROR] = {"aiointerpreters._stuck", "error"},

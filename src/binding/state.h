@@ -24,6 +24,7 @@ typedef enum AioHelper {
     AIO_HELPER_DUMPS,           /* an object and a Parcel -> pickle */
     AIO_HELPER_LOADS,           /* the way back */
     AIO_HELPER_PACK_FAILURE,    /* an exception -> plain values */
+    AIO_HELPER_NOTE_NOT_BEGUN,  /* notes on an ImportError that the call has not begun */
     AIO_HELPER_REBUILD,         /* the way back */
     AIO_HELPER_BROKEN,          /* the failure of a worker's start -> BrokenRunner */
     AIO_HELPER_STUCK_ERROR,     /* what a coroutine fails with whose worker is stuck */

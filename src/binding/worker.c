@@ -266,11 +266,13 @@ call(AioWorker *worker, AioTask *task)
 
     if (aio_message_decode_call(state, &task->message, task->has_context ? &context : NULL,
                                 task->function == NULL ? &callable : NULL, &args, &kwargs) < 0) {
+        aio_function_note_not_begun(state, task->function);
         goto done;
     }
     if (callable == NULL) {
         callable = aio_function_resolve(state, &worker->functions, task->function);
         if (callable == NULL) {
+            aio_function_note_not_begun(state, task->function);
             goto done;
         }
         Py_INCREF(callable);

@@ -1,6 +1,7 @@
 """Values in, values out."""
 
 import functools
+import os
 import threading
 from typing import Any
 
@@ -139,3 +140,14 @@ original_shadowed = shadowed
 
 def shadowed() -> str:  # type: ignore[no-redef]
     return "another one of this name"
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+async def run_in_process(number: int) -> int:
+    from aiointerpreters import Runner
+
+    async with Runner(workers=1) as runner:
+        return await runner.options(where="process").run(square, number)

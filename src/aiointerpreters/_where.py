@@ -1,0 +1,828 @@
+"""Where calls run that may run elsewhere than in a subinterpreter: the choice, and the way there.
+
+      a function that is not known yet ──► a probe: a worker imports its module
+          it can            ──► the pool, as any call
+          an extension module refuses, and the runner has unsupported="process"
+                            ──► a process; so do all functions of that module from then on
+
+Arguments may need such a module, too, where the function doesn't: then the call comes back from the
+worker, with nothing of it run, and goes on to a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from . import _core, _finding, _naming, _pumping, _refusals
+from ._context import Capture
+from ._crew import Call, Cancelled, Crew
+from ._options import Options
+from ._processes import ProcessCall, Processes, Settings
+from ._threads import ThreadCall, Threads
+from .errors import BrokenRunner, RunnerError, UnsupportedModule
+from .queues import Queue, QueueFull, QueueShutDown
+
+#: Arguments of these types need no module to be rebuilt.
+PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, range))
+
+#: A probe goes before all calls.
+_FIRST = -(2**63)
+
+
+class Choices:
+    """Which functions run in processes. Belongs to no event loop."""
+
+    def __init__(self) -> None:
+        # Functions at the top level of modules only, which live as long as these. Only operations
+        # that are atomic are used.
+        self.by_function: dict[Any, bool] = {}
+        self._refused_modules: dict[str, str] = {}  # and what they import
+        self._refused_packages: set[str] = set()
+        #: The names of functions that run in processes.
+        self.moved: dict[str, None] = {}
+        #: The initializer can't run in interpreters: so nothing does.
+        self.all_in_processes = False
+
+    def in_process(self, fn: Any) -> bool | None:
+        """Whether ``fn`` runs in processes; None if that is not known."""
+        if self.all_in_processes:
+            return True
+        key = key_of(fn)
+        known = None if key is None else self.by_function.get(key)
+        if known is None and key is not None and _module_of(key) in self._refused_modules:
+            self.choose(fn, True)
+            return True
+        return known
+
+    def choose(self, fn: Any, in_process: bool) -> None:
+        """Remember it, if ``fn`` has a name to be remembered by."""
+        key = key_of(fn)
+        if key is not None and self.by_function.get(key) is not True:
+            self.by_function[key] = in_process
+        if in_process:
+            self.moved[_name_of(fn if key is None else key)] = None
+
+    def learn(self, fn: Any, error: BaseException | None) -> None:
+        """What a probe has found out."""
+        if isinstance(error, UnsupportedModule) and error.has_not_begun:
+            module = _module_of(key_of(fn))
+            if module is not None and module not in ("__main__", "__mp_main__"):
+                self._refused_modules[module] = error.name
+            self.choose(fn, True)
+        elif isinstance(error, BrokenRunner):
+            self.has_refused(error)
+        else:
+            self.choose(fn, False)
+
+    def move(
+        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+    ) -> None:
+        """A call has come back: so shall its function, if no argument is the reason."""
+        if isinstance(error, UnsupportedModule) and error.name:
+            self._refused_packages.add(error.name.partition(".")[0])
+        if not self.need_process(args, kwargs):
+            self.choose(fn, True)
+
+    def need_process(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether an argument is of a package of which a module has refused."""
+        packages = self._refused_packages
+        return bool(packages) and any(
+            type(arg).__module__.partition(".")[0] in packages for arg in (*args, *kwargs.values())
+        )
+
+    def has_refused(self, error: BaseException) -> bool:
+        """Whether a call has failed before it had begun, as a module refuses subinterpreters."""
+        if not isinstance(error, UnsupportedModule | BrokenRunner) or not error.has_not_begun:
+            return False
+        cause = error.__cause__
+        if isinstance(error, BrokenRunner):
+            if isinstance(cause, ImportError) and _refusals.refused_module(cause) is not None:
+                self.all_in_processes = True
+            return self.all_in_processes
+        return True
+
+
+def key_of(fn: Any) -> Any:
+    """What a function is remembered by; None if it is not."""
+    while type(fn) is functools.partial:
+        fn = fn.func
+    if type(fn) is tuple:
+        return fn if all(type(part) is str for part in fn) else None
+    if isinstance(fn, FunctionType | BuiltinFunctionType | type | MethodType):
+        return fn if _naming.has_name(fn) else None
+    return None
+
+
+def _module_of(key: Any) -> str | None:
+    module = key[1] if type(key) is tuple and len(key) == 3 else getattr(key, "__module__", None)
+    return module if isinstance(module, str) else None
+
+
+def _name_of(fn: Any) -> str:
+    if type(fn) is tuple:
+        return ".".join(fn[1:])
+    while type(fn) is functools.partial:
+        fn = fn.func
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return f"{getattr(fn, '__module__', None) or type(fn).__module__}.{name}"
+
+
+def are_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return all(type(arg) in PLAIN for arg in args) and all(
+        type(arg) in PLAIN for arg in kwargs.values()
+    )
+
+
+class Future(asyncio.Future[Any]):
+    """Stands for a call that is, or may come to be, in a process or a thread."""
+
+    _abandon: Callable[[], object] | None = None
+    _timer: asyncio.TimerHandle | None = None
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if not super().cancel(msg):
+            return False
+        self._let_go()
+        return True
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        """The call is done."""
+        abandon, self._abandon = self._abandon, None
+        self._let_go()
+        if self.done():
+            return
+        if error is None:
+            self.set_result(result)
+        elif isinstance(error, Cancelled):
+            super().cancel()
+        else:
+            self.set_exception(error)
+        del abandon, error
+
+    def expire(self, text: str) -> None:
+        """Its time is up."""
+        if not self.done():
+            self.set_exception(TimeoutError(text))
+        self._let_go()
+
+    def expire_at(self, end: float, text: str) -> None:
+        self._timer = self.get_loop().call_at(end, self.expire, text)
+
+    def _let_go(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        abandon, self._abandon = self._abandon, None
+        if abandon is not None:
+            abandon()
+
+
+class Streaming:
+    """A generator that is to run in a process or a thread, and where its items go.
+
+    What is ready in a process before it is consumed is partly here, partly on the way.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        gate: Queue[None],
+        buffer: int,
+    ) -> None:
+        self.where = where
+        self._call = (fn, args, kwargs)
+        self._gate = gate
+        self.window = max(1, buffer // 2)
+        size = max(1, buffer + 1 - self.window) if where == "process" else buffer
+        self.items: Queue[Any] = Queue(size)
+
+    def call(self, where: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The function to be called there, and its arguments."""
+        if where == "process":
+            return self._call
+        fn, args, kwargs = self._call
+        function = fn
+        while type(function) is functools.partial:
+            function = function.func
+        pump = pump_async if inspect.isasyncgenfunction(function) else pump_here
+        return pump, (self.items, self._gate, functools.partial(fn, *args, **kwargs)), {}
+
+    def begin(self) -> None:
+        """As _pumping.pump() begins."""
+        with contextlib.suppress(QueueFull, QueueShutDown):
+            self._gate.put_nowait(None)
+
+    def put(self, item: Any) -> bool:
+        """Pass an item on, in the process's thread; false if no more are wanted."""
+        try:
+            self.items.put(item)
+        except QueueShutDown:
+            return False
+        return True
+
+    def abandon(self) -> None:
+        """Nobody takes items any more: let go who waits to put one."""
+        self.items.shutdown(immediate=True)
+
+    def end(self) -> None:
+        self._gate.shutdown()
+
+
+def pump_here(items: Queue[Any], gate: Queue[None], function: Callable[[], Any]) -> None:
+    """In a thread: put items into a queue, as _pumping.pump() does."""
+    try:
+        try:
+            gate.put_nowait(None)
+        except (QueueFull, QueueShutDown):
+            return
+        iterator = iter(function())
+        try:
+            for item in iterator:
+                items.put(item)
+        except QueueShutDown:
+            pass
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+    finally:
+        gate.shutdown()
+
+
+async def pump_async(items: Queue[Any], gate: Queue[None], function: Callable[[], Any]) -> None:
+    """The same of an asynchronous generator."""
+    try:
+        try:
+            gate.put_nowait(None)
+        except (QueueFull, QueueShutDown):
+            return
+        iterator = aiter(function())
+        try:
+            async for item in iterator:
+                await items.aput(item)
+        except QueueShutDown:
+            pass
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
+    finally:
+        gate.shutdown()
+
+
+class _Token:
+    """A call of which is not known yet where it will run. Dropped, it is released."""
+
+    __slots__ = ("__weakref__", "_owner", "loop")
+
+    def __init__(self, owner: Elsewhere) -> None:
+        self._owner: Elsewhere | None = owner
+        self.loop = asyncio.get_running_loop()
+
+    def release(self) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner._released(self)
+
+    __del__ = release
+
+
+class Elsewhere:
+    """The processes and threads of a runner, and which calls go there."""
+
+    def __init__(
+        self,
+        *,
+        moves: bool,
+        name: str,
+        size: int,
+        least: int,
+        idle_timeout: float | None,
+        settings: Settings,
+        capture: Capture | None,
+    ) -> None:
+        #: Whether functions whose modules refuse subinterpreters go to processes.
+        self.moves = moves
+        self.choices = Choices()
+        self._name = name
+        self._size = size
+        self._least = least
+        self._idle_timeout = idle_timeout
+        self._settings = settings
+        self._capture = capture
+        self._pool: _core.Pool | None = None
+        # Reentrant, as tokens are released by finalizers, too. Guards the rest.
+        self._lock = threading.RLock()
+        self._processes: Processes | None = None
+        self._threads: Threads | None = None
+        self._token_loops: dict[int, asyncio.AbstractEventLoop] = {}
+        self._on_released: list[Callable[[], None]] = []
+        self._is_closed = False
+        self._is_stopped = False
+        self._is_finishing = False
+        self._probes: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[Any, asyncio.Future[Any]]
+        ] = weakref.WeakKeyDictionary()
+
+    def start(self, pool: _core.Pool) -> None:
+        self._pool = pool
+
+    # ---- calls ----
+
+    def submit(
+        self,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options = Options(),  # noqa: B008 - it is immutable
+        deadline: float | None = None,
+    ) -> asyncio.Future[Any]:
+        """Send a call where it is to run. Raises as :meth:`Runner.submit`."""
+        loop = asyncio.get_running_loop()  # a RunnerError says so, if there is none
+        where = fn.where if type(fn) is Streaming else options.where
+        if fn is _pumping.pump or fn is _pumping.pump_async:  # of a stream that was placed already
+            where = "interpreter"
+        if where is None:
+            in_process = self.choices.in_process(fn) if self.moves else False
+            if self.moves and not in_process:
+                if self.choices.need_process(args, kwargs):
+                    in_process = True
+                elif in_process is None or not are_plain(args, kwargs):
+                    return self._submit_movable(loop, fn, args, kwargs, options, deadline)
+            where = "process" if in_process else "interpreter"
+        if where == "interpreter":
+            return self._submit_to_pool(fn, args, kwargs, options, deadline)
+        future = Future(loop=loop)
+        end = None
+        if deadline is not None:
+            end = loop.time() + deadline
+            future.expire_at(end, _deadline_text(deadline))
+        try:
+            self._begin(future, where, fn, args, kwargs, options)
+        except BaseException:
+            future.cancel()
+            raise
+        return future
+
+    def run_by(self, method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """What a runner's run() is, made of C's own, which serves where nothing is to be added."""
+        by_function = self.choices.by_function
+        plain = PLAIN
+        run_elsewhere = functools.partial(self._run, method)
+
+        def run(fn: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+            try:
+                if by_function.get(fn) is False and not kwargs:
+                    for arg in args:
+                        if type(arg) not in plain:
+                            break
+                    else:
+                        return method(fn, *args)  # type: ignore[no-any-return]
+            except TypeError:  # it can't be hashed
+                pass
+            return run_elsewhere(fn, args, kwargs)
+
+        return run
+
+    async def _run(
+        self, method: Callable[..., Any], fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        choices = self.choices
+        if not choices.in_process(fn) and not choices.need_process(args, kwargs):
+            token = self._token()
+            try:
+                await self.decide(fn)
+                # If the runner was closed meanwhile, the pool takes it no more.
+                if not choices.in_process(fn) and not self._is_closed:
+                    try:
+                        return await method(fn, *args, **kwargs)
+                    except (UnsupportedModule, BrokenRunner) as error:
+                        if not choices.has_refused(error):
+                            raise
+                        choices.move(fn, args, kwargs, error)
+                future = self.submit_moved(fn, args, kwargs)
+            finally:
+                token.release()
+        else:
+            future = self.submit(fn, args, kwargs)
+        del args, kwargs  # or the traceback of what it raises would keep them
+        return await future
+
+    def submit_moved(
+        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> asyncio.Future[Any]:
+        """Send a call to a process that had been accepted before, perhaps by now closed runner."""
+        future = Future(loop=asyncio.get_running_loop())
+        self._begin(future, "process", fn, args, kwargs, Options(), is_new=False)
+        return future
+
+    async def decide(self, fn: Any) -> None:
+        """Wait until it is known where a function runs, if that is to be known at all."""
+        if self.moves and self.choices.in_process(fn) is None:
+            probe = self._probe(fn)
+            if probe is not None:
+                await asyncio.wait((probe,))
+
+    def _submit_movable(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+        deadline: float | None,
+    ) -> asyncio.Future[Any]:
+        key = key_of(fn)
+        if key is not None:
+            _naming.describe_call(key)  # which refuses generator functions at once
+        future = Future(loop=loop)
+        end = None if deadline is None else loop.time() + deadline
+        call = _Movable(self, future, fn, args, kwargs, options, end)
+        probe = self._probe(fn) if self.choices.in_process(fn) is None else None
+        if probe is None:
+            try:
+                call.begin()
+            except BaseException:
+                call.token.release()
+                raise
+            return future
+        if end is not None and deadline is not None:
+            future.expire_at(end, _deadline_text(deadline))
+        probe.add_done_callback(call.begin_after_probe)
+        return future
+
+    def _probe(self, fn: Any) -> asyncio.Future[Any] | None:
+        """Have a worker import the module of an unknown function; None if it has no name."""
+        key = key_of(fn)
+        if key is None:
+            return None
+        name = _naming.describe(key)
+        if type(name) is not tuple:
+            return None
+        self._check_open()
+        assert self._pool is not None
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            probes = self._probes.setdefault(loop, {})
+        probe = probes.get(key)
+        if probe is not None:
+            return probe
+        try:
+            probe = self._pool.submit_with(_finding.probe, name, {}, _FIRST, None, None, None)
+        except BrokenRunner as error:
+            self.choices.learn(key, error)
+            return None
+        probes[key] = probe
+        probe.add_done_callback(functools.partial(_learn, self.choices, key, probes))
+        return probe
+
+    def _submit_to_pool(
+        self,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+        deadline: float | None,
+    ) -> asyncio.Future[Any]:
+        assert self._pool is not None
+        context = None if self._capture is None else self._capture()
+        if options.timeout is None and deadline is None and options.priority == 0 and not context:
+            return self._pool.submit(fn, args, kwargs)
+        return self._pool.submit_with(
+            fn, args, kwargs, options.priority, options.timeout, deadline, context
+        )
+
+    def _begin(
+        self,
+        future: Future,
+        where: str,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+        is_new: bool = True,
+    ) -> None:
+        """Send a call to a process or a thread, for that future."""
+        if is_new:
+            self._check_open()
+        on_done = functools.partial(_settle_soon, future.get_loop(), future)
+        call: Call
+        streaming = None
+        if type(fn) is Streaming:
+            streaming = fn
+            fn, args, kwargs = fn.call(where)
+        if where == "process":
+            context = None if self._capture is None else self._capture()
+            call = ProcessCall(
+                fn,
+                args,
+                kwargs,
+                on_done,
+                priority=options.priority,
+                timeout=options.timeout,
+                context=context,
+                stream=streaming,
+            )
+        else:
+            on_begin = None
+            if options.timeout is not None:
+                on_begin = functools.partial(
+                    _expire_soon, future.get_loop(), future, options.timeout
+                )
+            call = ThreadCall(
+                fn, args, kwargs, on_done, priority=options.priority, on_begin=on_begin
+            )
+        call.stream = streaming
+        self.crew(where).submit(call)
+        future._abandon = call.abandon
+
+    def crew(self, where: str) -> Crew:
+        """The processes, or the threads; made when they are first asked for."""
+        with self._lock:
+            if self._is_finishing:
+                raise RunnerError("the runner is closed: make a new one")
+            if where == "thread":
+                if self._threads is None:
+                    self._threads = Threads(self._size, self._name)
+                return self._threads
+            if self._processes is None:
+                self._processes = Processes(
+                    self._size, self._name, self._settings, self._idle_timeout, self._least
+                )
+            return self._processes
+
+    def _check_open(self) -> None:
+        if self._pool is None:
+            raise RunnerError(
+                "the runner is not started: use `async with runner:` or `with runner.start():`"
+            )
+        if self._is_closed:
+            raise RunnerError("the runner is closed: make a new one")
+
+    def must_move(self, error: RunnerError) -> bool:
+        """Whether the pool does not take a call, or gives it back, that was accepted here.
+
+        It may have been closed just when the call's place had been found.
+        """
+        if isinstance(error, UnsupportedModule | BrokenRunner):
+            return self.choices.has_refused(error)
+        return self._is_closed and not self.is_stopped
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether calls that were accepted are given up."""
+        return self._is_stopped
+
+    # ---- tokens ----
+
+    def _token(self) -> _Token:
+        token = _Token(self)
+        with self._lock:
+            self._token_loops[id(token)] = token.loop
+        return token
+
+    def _released(self, token: _Token) -> None:
+        with self._lock:
+            self._token_loops.pop(id(token), None)
+            told = self._unless_moving()
+        for tell in told:
+            tell()
+
+    def _unless_moving(self) -> list[Callable[[], None]]:
+        """Who is to be told that all calls are where they run; the lock is held."""
+        if any(loop.is_running() for loop in self._token_loops.values()):
+            return []
+        told, self._on_released = self._on_released, []
+        return told
+
+    def _when_released(self, tell: Callable[[], None]) -> None:
+        with self._lock:
+            self._on_released.append(tell)
+            told = self._unless_moving()
+        for tell in told:
+            tell()
+
+    # ---- the runner's life ----
+
+    def _crews(self) -> list[Crew]:
+        with self._lock:
+            return [crew for crew in (self._processes, self._threads) if crew is not None]
+
+    def close(self, cancel_pending: bool, interrupt: bool) -> None:
+        """Accept no new calls; those that are to be moved from the pool still come."""
+        self._is_closed = True
+        self._is_stopped |= cancel_pending or interrupt
+        if cancel_pending or interrupt:
+            with self._lock:
+                self._is_finishing |= interrupt
+            for crew in self._crews():
+                crew.close(cancel_pending, interrupt)
+
+    def _finish(self) -> None:
+        """The pool has ended, and no call is to be moved any more."""
+        with self._lock:
+            self._is_finishing = True
+        for crew in self._crews():
+            crew.close()
+
+    def finish_soon(self) -> None:
+        """The pool has ended. Does not wait."""
+        self._when_released(self._finish)
+
+    def join(self, patience: float) -> None:
+        """The pool has ended: wait, in a thread without an event loop, for what is here."""
+        released = threading.Event()
+        self._when_released(released.set)
+        # For loops in other threads, which are told by now what has come back from the pool.
+        released.wait(patience)
+        self._finish()
+        for crew in self._crews():
+            crew.join()
+
+    async def ended(self) -> None:
+        """As join(), without blocking the loop."""
+        await _told(self._when_released)
+        self._finish()
+        for crew in self._crews():
+            await _told(crew.when_ended)
+
+    async def idle(self) -> None:
+        """Wait until no call is pending, where the pool has none."""
+        await _told(self._when_released)
+        for crew in self._crews():
+            await _told(crew.when_idle)
+
+    def resize(self, size: int) -> None:
+        self._size = size
+        for crew in self._crews():
+            crew.resize(size)
+
+    def recycle(self) -> None:
+        for crew in self._crews():
+            crew.recycle()
+
+    def stats(self) -> dict[str, Any]:
+        """What RunnerStats says of processes and threads, and what is to be added to the pool's."""
+        pending = queued = done = 0
+        facts: dict[str, Any] = {}
+        for crew in self._crews():
+            of_crew = crew.counts()
+            pending += of_crew[0]
+            queued += of_crew[1]
+            done += of_crew[2]
+            if isinstance(crew, Processes):
+                facts["processes"], facts["busy_processes"] = of_crew[3:]
+        facts["in_processes"] = tuple(self.choices.moved)
+        return {"pending": pending, "queued": queued, "done": done, **facts}
+
+
+class _Movable:
+    """A submitted call of which is not known yet where it will run."""
+
+    def __init__(
+        self,
+        elsewhere: Elsewhere,
+        future: Future,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+        end: float | None,
+    ) -> None:
+        self._elsewhere = elsewhere
+        self._future = future
+        self._call = (fn, args, kwargs)
+        self._options = options
+        self._end = end
+        self.token = elsewhere._token()
+
+    def begin_after_probe(self, probe: asyncio.Future[Any]) -> None:
+        future = self._future
+        if not future.done():
+            if probe.cancelled():  # the runner is being stopped
+                future.cancel()
+            else:
+                try:
+                    self.begin()
+                except BaseException as error:
+                    if self._elsewhere.is_stopped:
+                        future.cancel()
+                    else:
+                        future.settle(None, error)
+                else:
+                    return
+        self.token.release()
+
+    def begin(self) -> None:
+        """Send it to the pool, or to where it is known to belong. Raises what that raises."""
+        elsewhere, future = self._elsewhere, self._future
+        if elsewhere.choices.in_process(self._call[0]):
+            self._move()
+            return
+        rest = None
+        if self._end is not None:
+            rest = max(0.0, self._end - future.get_loop().time())
+        try:
+            inner = elsewhere._submit_to_pool(*self._call, self._options, rest)
+        except RunnerError as error:
+            if not elsewhere.must_move(error):
+                raise
+            self._move()
+            return
+        if future._timer is not None:  # the pool sees to it
+            future._timer.cancel()
+            future._timer = None
+        future._abandon = inner.cancel
+        inner.add_done_callback(self._came_back)
+
+    def _came_back(self, inner: asyncio.Future[Any]) -> None:
+        future, choices = self._future, self._elsewhere.choices
+        future._abandon = None
+        error = None if inner.cancelled() else inner.exception()
+        if future.done():
+            pass
+        elif inner.cancelled():
+            future.cancel()
+        elif error is None:
+            future.settle(inner.result(), None)
+        elif not choices.has_refused(error):
+            future.settle(None, error)
+        else:
+            choices.move(*self._call, error)
+            try:
+                self._move()
+            except BaseException as failure:
+                future.settle(None, failure)
+            return
+        self.token.release()
+
+    def _move(self) -> None:
+        future = self._future
+        try:
+            if self._end is not None and future._timer is None:
+                deadline = self._options.deadline
+                future.expire_at(self._end, _deadline_text(deadline or 0.0))
+            self._elsewhere._begin(future, "process", *self._call, self._options, is_new=False)
+        finally:
+            self.token.release()
+
+
+def _learn(
+    choices: Choices,
+    key: Any,
+    probes: dict[Any, asyncio.Future[Any]],
+    probe: asyncio.Future[Any],
+) -> None:
+    probes.pop(key, None)
+    if not probe.cancelled():
+        choices.learn(key, probe.exception())
+
+
+def _settle_soon(
+    loop: asyncio.AbstractEventLoop, future: Future, result: Any, error: BaseException | None
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody can be told
+        loop.call_soon_threadsafe(future.settle, result, error)
+
+
+def _expire_soon(loop: asyncio.AbstractEventLoop, future: Future, timeout: float) -> None:
+    text = (
+        f"the call had not ended after {timeout:.12g} seconds (timeout); a thread can't be "
+        "stopped, and goes on"
+    )
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(
+            lambda: None if future.done() else future.expire_at(loop.time() + timeout, text)
+        )
+
+
+def _deadline_text(deadline: float) -> str:
+    return f"the call was not done {deadline:.12g} seconds after it was made (deadline)"
+
+
+async def _told(when: Callable[[Callable[[], None]], None]) -> None:
+    """Wait for something that calls back, in whichever thread."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def settle() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle)
+
+    when(tell)
+    await future

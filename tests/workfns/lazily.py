@@ -1,0 +1,15 @@
+"""Functions that import in their bodies what refuses subinterpreters."""
+
+
+def body_imports() -> str:
+    import faulthandler
+
+    return faulthandler.__name__
+
+
+def identity(value: object) -> object:
+    return value
+
+
+def type_name(value: object) -> str:
+    return type(value).__name__
