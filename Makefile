@@ -73,7 +73,7 @@ $(VENV)/.made: $(BUILD)/python
 $(VENV)/.filled: $(VENV)/.made pyproject.toml
 	$(call say,installing the tools to build and test with into $(VENV))
 	@$(UV_INSTALL) --group build --group test
-	@for name in uvloop numpy; do \
+	@for name in uvloop numpy anyio trio; do \
 	     $(UV_INSTALL) --group $$name --only-binary $$name 2>/dev/null \
 	     || echo "make: no $$name for Python $(PYTHON_VERSION); the tests do without"; \
 	 done

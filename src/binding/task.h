@@ -108,8 +108,12 @@ void aio_task_complete(AioTask *task, AioTaskStatus status);
 /* Take the task back, if nobody has begun it: true, and it is the caller's. Owner only. */
 bool aio_task_take_back(AioTask *task);
 
-/* Nobody waits for the task any more: take it back if it is still queued, and interrupt
- * it if it runs. Owner only. */
+/* Take the task back if it is still queued, and interrupt it if it runs. True: its mail is still to
+ * come, to the future that it has. False: it is freed. Owner only. */
+bool aio_task_stop(AioTask *task);
+
+/* Nobody waits for the task any more: as aio_task_stop(), and its outcome is dropped. Owner only.
+ */
 void aio_task_abandon(AioTask *task);
 
 #endif
