@@ -79,10 +79,6 @@ def assert_ended(runner: Runner) -> None:
     assert (stats.starting, stats.idle, stats.busy, stats.retiring) == (0, 0, 0, 0)
 
 
-def listeners() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if "aiointer" in thread.name]
-
-
 class TestCalls:
     def test_a_call_gives_its_result(self, run: Run) -> None:
         assert run(run_sync, values.add, 2, 3) == 5
@@ -587,7 +583,6 @@ class TestRunners:
 
         runner = run(main)
         assert_ended(runner)
-        assert listeners() == []
 
     def test_the_default_ends_with_its_loop_when_that_fails(self, run: Run) -> None:
         runners = []
