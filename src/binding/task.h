@@ -108,6 +108,13 @@ void aio_task_complete(AioTask *task, AioTaskStatus status);
 /* Take the task back, if nobody has begun it: true, and it is the caller's. Owner only. */
 bool aio_task_take_back(AioTask *task);
 
+/* As take back, but for one whose result is being copied; and free it, with its future let go.
+ * Owner only, not in a forked child. */
+bool aio_task_withdraw(AioTask *task);
+
+/* Whether nobody has begun it. Owner only, not in a forked child. */
+bool aio_task_is_waiting(AioTask *task);
+
 /* Take the task back if it is still queued, and interrupt it if it runs. True: its mail is still to
  * come, to the future that it has. False: it is freed. Owner only. */
 bool aio_task_stop(AioTask *task);
