@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from time import monotonic
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 if TYPE_CHECKING:
     from ._core import Ticket
@@ -76,6 +76,25 @@ class CallFuture[T](Future[T]):
         """As :meth:`concurrent.futures.Future.set_exception`: the call is stopped, if it runs."""
         super().set_exception(exception)
         self._ticket.settled_by_hand()
+
+
+class _NoCall:
+    """The ticket of a future without a call, which is done."""
+
+    def cancel(self, _: CallFuture[Any]) -> bool:
+        return False
+
+    interrupt = cancel
+
+    def settled_by_hand(self) -> None: ...
+
+
+def failed(error: BaseException) -> CallFuture[Any]:
+    """A future of a call that could not be sent."""
+    future = CallFuture[Any]()
+    future._ticket = cast("Ticket", _NoCall())
+    future.set_exception(error)
+    return future
 
 
 # What C settles a future with.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pickle import PickleBuffer
-from typing import Any, Self, final
+from typing import Any, Self, final, overload
 
 from ._call_future import CallFuture
 from ._worker import Told
@@ -56,6 +56,7 @@ class Pool:
         /,
     ) -> CallFuture[Any]: ...
     def takes_batches(self, callable: object, /) -> bool: ...
+    @overload
     def submit_batch(
         self,
         callable: object,
@@ -66,6 +67,18 @@ class Pool:
         priority: int,
         /,
     ) -> tuple[list[tuple[asyncio.Future[Any], int]], bool, BaseException | None]: ...
+    @overload
+    def submit_batch(
+        self,
+        callable: object,
+        prefix: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        arguments: Iterator[tuple[Any, ...]],
+        most: int,
+        priority: int,
+        collector: Collector,
+        /,
+    ) -> tuple[list[tuple[CallFuture[Any], int]], bool, BaseException | None]: ...
     def split(self, future: asyncio.Future[Any], nanoseconds: int, pieces: int, /) -> bool: ...
     def resize(self, workers: int, /) -> None: ...
     def recycle(self) -> asyncio.Future[None]: ...
@@ -74,6 +87,8 @@ class Pool:
     def join(self) -> None: ...
     def when_idle(self) -> asyncio.Future[None]: ...
     def when_ended(self) -> asyncio.Future[None]: ...
+    @property
+    def failure(self) -> BaseException | None: ...
     @property
     def closing(self) -> bool: ...
     @property

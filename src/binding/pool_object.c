@@ -438,12 +438,13 @@ aio_pool_object_pool(PyObject *object)
 }
 
 AioBridge *
-aio_pool_object_bridge(PyObject *object)
+aio_pool_object_bridge(PyObject *object, AioBridge *collector)
 {
     AioState *state = aio_pool_object_state(object);
+    const CallOptions options = {.collector = collector};
     return check_open(state, (PoolObject *)object) < 0
                ? NULL
-               : running_bridge(state, (PoolObject *)object);
+               : bridge_for(state, (PoolObject *)object, &options);
 }
 
 int
@@ -462,15 +463,13 @@ aio_pool_object_lookup(PyObject *object, PyObject *callable, AioFunction **funct
 int
 aio_pool_object_send(PyObject *object, AioBridge *bridge, AioTask *task, PyObject *future)
 {
-    AioState *state = aio_pool_object_state(object);
-    AioPool *pool = aio_pool_object_pool(object);
+    int result;
+    Py_BEGIN_CRITICAL_SECTION(bridge);
     /* The pool may have ended since, while encoding ran Python code for example. */
-    if (bridge->channel == NULL) {
-        raise_closed(state, pool);
-        aio_task_free(task);
-        return -1;
-    }
-    return send(state, pool, bridge, task, future);
+    result = send_limited(aio_pool_object_state(object), aio_pool_object_pool(object), bridge, task,
+                          future, &NO_OPTIONS);
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 /* functools.partial(f, *a, **k)(*args, **kwargs) is f(*a, *args, **{**k, **kwargs}):
@@ -602,27 +601,34 @@ pool_submit_with(PyObject *self, PyObject *const *args, Py_ssize_t count)
                : submit_any((PoolObject *)self, args[0], args[1], null_if_empty(args[2]), &options);
 }
 
+bool
+aio_pool_object_has_collector(PyObject *object, PyObject *collector)
+{
+    const PoolObject *self = (PoolObject *)object;
+    if (Py_TYPE(collector) != state_of((PoolObject *)object)->collector_type) {
+        return false;
+    }
+    /* A closed one has no pool any more, and is refused when something is sent to it. */
+    const AioPool *pool = ((AioBridge *)collector)->pool;
+    return pool == NULL || pool == self->pool;
+}
+
 static PyObject *
 pool_submit_to(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     PoolObject *object = (PoolObject *)self;
     CallOptions options;
     if (count != 8 || (args[7] != Py_None && !PyTuple_CheckExact(args[7])) ||
-        Py_TYPE(args[0]) != state_of(object)->collector_type) {
+        !aio_pool_object_has_collector(self, args[0])) {
         PyErr_SetString(PyExc_TypeError,
-                        "submit_to(collector, callable, args: tuple, kwargs: dict, priority, "
-                        "timeout, deadline, context: tuple | None)");
+                        "submit_to(collector: of this pool, callable, args: tuple, kwargs: dict, "
+                        "priority, timeout, deadline, context: tuple | None)");
         return NULL;
     }
     if (check_call(args + 1) < 0 || parse_options(args + 1, &options) < 0) {
         return NULL;
     }
     options.collector = (AioBridge *)args[0];
-    /* A closed one belongs to none; it is refused later, as the pool's end is what closes it. */
-    if (options.collector->pool != NULL && options.collector->pool != object->pool) {
-        PyErr_SetString(PyExc_ValueError, "the collector is another pool's");
-        return NULL;
-    }
     return submit_any(object, args[1], args[2], null_if_empty(args[3]), &options);
 }
 
@@ -804,6 +810,15 @@ pool_get_forked(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+pool_get_failure(PyObject *self, void *Py_UNUSED(closure))
+{
+    PoolObject *object = (PoolObject *)self;
+    return atomic_load_explicit(&object->pool->broken, memory_order_acquire)
+               ? aio_failure_decode(state_of(object), &object->pool->failure, AIO_HELPER_BROKEN)
+               : Py_NewRef(Py_None);
+}
+
+static PyObject *
 pool_get_pending(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromLong(aio_pending_count(&((PoolObject *)self)->pool->unfinished));
@@ -897,6 +912,8 @@ static PyMethodDef pool_methods[] = {
 };
 
 static PyGetSetDef pool_getset[] = {
+    {"failure", pool_get_failure, NULL,
+     PyDoc_STR("The BrokenRunner that calls fail with; None unless the pool is broken."), NULL},
     {"closing", pool_get_closing, NULL, PyDoc_STR("No more work is accepted."), NULL},
     {"forked", pool_get_forked, NULL, PyDoc_STR("This is a child of the pool's process."), NULL},
     {"pending", pool_get_pending, NULL, PyDoc_STR("Calls accepted and not done."), NULL},
