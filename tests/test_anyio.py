@@ -367,8 +367,8 @@ class TestCancelling:
                     await reached(gate)
                     group.cancel_scope.cancel()
                 # It is still there; another worker serves.
-                assert runner.stats().stuck == 1
                 assert await run_sync(values.square, 3, runner=runner) == 9
+                assert runner.stats().stuck == 1
 
         run(main)
 

@@ -1,4 +1,4 @@
-"""aiointerpreters.executors, as the original has it: threads, and interpreters for what is tagged."""
+"""The original's executors: threads, and interpreters for what is tagged."""
 
 import asyncio
 import concurrent.futures
