@@ -488,10 +488,10 @@ class TestRunners:
     def test_a_view_with_options_serves_as_a_runner(self, run: Run) -> None:
         async def main() -> None:
             async with started(Runner(workers=1)) as runner:
-                view = runner.options(timeout=0.01)
-                assert await run_sync(values.square, 3, runner=view) == 9
+                urgent, short = runner.options(priority=-1), runner.options(timeout=0.01)
+                assert await run_sync(values.square, 3, runner=urgent) == 9
                 with pytest.raises(TimeoutError, match="timeout"):
-                    await run_sync(control.spin_in_a_loop, runner=view)
+                    await run_sync(control.spin_in_a_loop, runner=short)
 
         run(main)
 
@@ -763,6 +763,71 @@ class TestPrograms:
         """)
         ended.assert_fine()
         assert ended.out == "49\n49\n"
+
+    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+    def test_ctrl_c_ends_it_and_its_work(self, backend: str, program: Program) -> None:
+        pytest.importorskip(backend, reason=f"{backend} has no wheel for this Python")
+        ended = program(
+            f"""
+            import os, sys
+            import anyio
+            from aiointerpreters.anyio import run_sync
+
+            def spin(ready_fd):
+                os.write(ready_fd, b".")
+                while True:
+                    pass
+
+            async def main():
+                read, write = os.pipe()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(run_sync, spin, write)
+                    await anyio.wait_readable(read)
+                    print("ready", flush=True)
+                    await anyio.sleep_forever()
+
+            if __name__ == "__main__":
+                try:
+                    anyio.run(main, backend={backend!r})
+                except* KeyboardInterrupt:
+                    print("interrupted")
+            """,
+            interrupt=True,
+        )
+        ended.assert_fine()
+        assert ended.out == "ready\ninterrupted\n"
+
+    def test_trio_ends_while_abandoned_work_goes_on(self, program: Program) -> None:
+        pytest.importorskip("trio", reason="trio has no wheel for this Python")
+        ended = program("""
+            import os, time
+            import trio
+            from aiointerpreters.anyio import run_sync
+
+            def swallow(ready_fd):
+                try:
+                    os.write(ready_fd, b".")
+                    while True:
+                        pass
+                finally:
+                    time.sleep(0.1)
+
+            async def main():
+                read, write = os.pipe()
+                async with trio.open_nursery() as nursery:
+                    async def call():
+                        await run_sync(swallow, write, abandon_on_cancel=True)
+                    nursery.start_soon(call)
+                    await trio.lowlevel.wait_readable(read)
+                    nursery.cancel_scope.cancel()
+                print("left")
+
+            if __name__ == "__main__":
+                trio.run(main)
+                print("ended")
+        """)
+        ended.assert_fine()
+        assert ended.out == "left\nended\n"
 
 
 def test_our_module_is_not_anyio_itself() -> None:
