@@ -510,6 +510,16 @@ class TestRunners:
 
         run(main)
 
+    def test_under_trio_a_deadline_for_the_turn_is_refused(self) -> None:
+        trio = pytest.importorskip("trio", reason="trio has no wheel for this Python")
+
+        async def main() -> None:
+            async with started(Runner(workers=1, max_pending=1)) as runner:
+                with pytest.raises(RunnerError, match="fail_after"):
+                    await run_sync(values.square, 3, runner=runner.options(deadline=SOON))
+
+        trio.run(main)
+
     def test_a_turn_that_is_waited_for_can_be_cancelled(self, run: Run, gate: Gate) -> None:
         async def main() -> None:
             async with started(Runner(workers=1, max_pending=1)) as runner, gate:

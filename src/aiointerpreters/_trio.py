@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -51,9 +50,6 @@ class Loop:
 
     def is_closed(self) -> bool:
         return self._is_closed
-
-    def time(self) -> float:
-        return time.monotonic()
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self._as_asyncio())
@@ -105,6 +101,11 @@ class Loop:
     ) -> asyncio.Future[Any]:
         """As Calls.submit(); waits for its turn where calls are limited."""
         if calls._slots is not None:
+            if calls._options.deadline is not None:
+                raise RunnerError(
+                    "a deadline for a call that waits for its turn (max_pending) needs asyncio: "
+                    "under trio use trio.fail_after(), or a timeout"
+                )
             return cast(
                 "asyncio.Future[Any]", await self.drive(calls._submit_in_turn(function, args, {}))
             )
