@@ -73,7 +73,7 @@ $(VENV)/.made: $(BUILD)/python
 $(VENV)/.filled: $(VENV)/.made pyproject.toml
 	$(call say,installing the tools to build and test with into $(VENV))
 	@$(UV_INSTALL) --group build --group test
-	@for name in uvloop numpy pillow orjson; do \
+	@for name in uvloop numpy pillow orjson anyio trio; do \
 	     $(UV_INSTALL) --group $$name --only-binary $$name 2>/dev/null \
 	     || echo "make: no $$name for Python $(PYTHON_VERSION); the tests do without"; \
 	 done
@@ -125,7 +125,7 @@ test: build core-test
 # What `make check` leaves to `make test`: programs by the dozen, and long runs.
 LENGTHY = stress test_leaks.py test_ending.py test_main_functions.py test_views.py test_blobs.py \
     test_renewal.py test_left_threads.py test_interrupt.py test_coroutines.py test_coroutine_control.py \
-    test_size.py test_expiry_races.py test_signals.py test_worker_abuse.py test_forking.py
+    test_size.py test_expiry_races.py test_signals.py test_worker_abuse.py test_forking.py test_anyio.py
 
 check: build core-test
 	$(call say,quick tests with Python $(PYTHON_VERSION))

@@ -10,14 +10,18 @@ import pytest
 TESTS = Path(__file__).parent
 
 
-def test_a_type_checker_agrees_with_the_uses_in_usage_py(tmp_path: Path) -> None:
+@pytest.mark.parametrize("uses", ["usage.py", "usage_anyio.py"])
+def test_a_type_checker_agrees_with_the_uses(uses: str, tmp_path: Path) -> None:
     pytest.importorskip("mypy")
+    if uses == "usage_anyio.py":
+        for name in ("anyio", "trio"):
+            pytest.importorskip(name, reason=f"{name} has no wheel for this Python")
     done = subprocess.run(
         [
             sys.executable,
             *("-m", "mypy", "--strict", "--no-incremental", "--cache-dir", os.devnull),
             "--config-file=",
-            str(TESTS / "typing" / "usage.py"),
+            str(TESTS / "typing" / uses),
         ],
         capture_output=True,
         text=True,

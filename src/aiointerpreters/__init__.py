@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._calls import RunnerView
     from ._core import Interrupted, Shared
     from ._stats import RunnerStats
+    from ._tagging import interpreter
     from .errors import (
         AioInterpretersError,
         BrokenRunner,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         WorkerStuck,
     )
     from .executor import Executor
+    from .executors import InterpreterThreadPoolExecutor
     from .queues import Queue, QueueEmpty, QueueFull, QueueShutDown
     from .runner import Runner, get_module_info
     from .types import Shareable
@@ -46,6 +48,7 @@ __all__ = (
     "CallFuture",
     "Executor",
     "InterpreterError",
+    "InterpreterThreadPoolExecutor",
     "Interrupted",
     "NotShareableError",
     "ProcessDied",
@@ -66,6 +69,7 @@ __all__ = (
     "WorkerStuck",
     "current_worker",
     "get_module_info",
+    "interpreter",
     "worker",
 )
 
@@ -75,6 +79,7 @@ _MODULES = {
     "CallFuture": "_call_future",
     "Executor": "executor",
     "InterpreterError": "errors",
+    "InterpreterThreadPoolExecutor": "executors",
     "Interrupted": "_core",
     "NotShareableError": "errors",
     "ProcessDied": "errors",
@@ -95,6 +100,7 @@ _MODULES = {
     "WorkerStuck": "errors",
     "current_worker": "workers",
     "get_module_info": "runner",
+    "interpreter": "_tagging",
     "worker": "workers",
 }
 

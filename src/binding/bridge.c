@@ -867,11 +867,20 @@ aio_bridge_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+static PyObject *
+bridge_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    aio_bridge_close((AioBridge *)self);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef bridge_methods[] = {
     {"drain", aio_bridge_drain, METH_NOARGS,
      PyDoc_STR("Deliver all that has arrived; the loop's reader callback.")},
     {"poll", bridge_poll, METH_NOARGS,
      PyDoc_STR("Wait some microseconds for what arrives, and deliver it.")},
+    {"close", bridge_close, METH_NOARGS,
+     PyDoc_STR("The loop ends: results that are still to come are dropped.")},
     {NULL, NULL, 0, NULL},
 };
 

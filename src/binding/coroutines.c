@@ -200,7 +200,8 @@ give_up(AioLoop *loop)
             aio_list_unlink(&task->taken_link);
             wait_again(loop, task);
         }
-        else if (!task->is_given_up && aio_stuck_tell(task)) {
+        else if (!task->is_given_up &&
+                 aio_stuck_tell(task, aio_container_of(task->loop, AioWorker, loop))) {
             task->is_given_up = true;
             count++;
         }

@@ -12,11 +12,14 @@
 
 #include "call.h"
 #include "callbacks.h"
+#include "task.h"
 #include "ticket.h"
 
 typedef struct FutureData {
     AioMail *mail;   /* borrowed, NULL once nothing can be cancelled any more */
     bool is_settled; /* by hand */
+    bool follows;    /* once it is cancelled, `ended` tells when the call has come to its end */
+    PyObject *ended; /* a future of the same type, owned; or NULL */
     AioCallbacks callbacks;
 } FutureData;
 
@@ -204,17 +207,65 @@ schedule_callbacks(PyObject *self)
     return result;
 }
 
+/* Stop the call, whose outcome another future is to get. 0, or -1 with an exception set. */
+static int
+stop_and_follow(PyObject *self, AioMail *mail)
+{
+    FutureData *data = future_data(self);
+    PyObject *loop = PyObject_CallMethod(self, "get_loop", NULL);
+    PyObject *kwargs = loop == NULL ? NULL : Py_BuildValue("{sO}", "loop", loop);
+    PyObject *args = PyTuple_New(0);
+    PyObject *ended = NULL;
+    if (kwargs != NULL && args != NULL) {
+        ended = PyObject_Call((PyObject *)Py_TYPE(self), args, kwargs);
+    }
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(loop);
+    if (ended == NULL) {
+        return -1;
+    }
+    aio_future_unbind(mail);
+    Py_SETREF(mail->owner_future, Py_NewRef(ended));
+    mail->owner_slot = &future_data(ended)->mail;
+    *mail->owner_slot = mail;
+    if (!aio_task_stop(aio_task_of_mail(mail))) { /* no worker had begun it */
+        Py_CLEAR(ended);
+    }
+    data->ended = ended;
+    return 0;
+}
+
 static PyObject *
 future_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     PyObject *result = call_base(self, "cancel", args, kwargs);
     if (result == Py_True) {
-        give_up(future_data(self)->mail);
+        FutureData *data = future_data(self);
+        if (data->mail == NULL || !data->follows || stop_and_follow(self, data->mail) < 0) {
+            PyErr_Clear();
+            give_up(data->mail);
+        }
         if (schedule_callbacks(self) < 0) {
             Py_CLEAR(result);
         }
     }
     return result;
+}
+
+static PyObject *
+future_follow(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    FutureData *data = future_data(self);
+    data->follows = data->mail != NULL && data->mail->kind == AIO_MAIL_TASK;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+future_get_ended(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *ended = future_data(self)->ended;
+    return Py_NewRef(ended == NULL ? Py_None : ended);
 }
 
 /* set_result() or set_exception(), called by somebody who doesn't wait for ours: that one comes
@@ -303,6 +354,7 @@ future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
 static int
 future_traverse(PyObject *self, visitproc visit, void *arg)
 {
+    Py_VISIT(future_data(self)->ended);
     const int result = aio_callbacks_traverse(&future_data(self)->callbacks, visit, arg);
     return result != 0 ? result : Py_TYPE(self)->tp_base->tp_traverse(self, visit, arg);
 }
@@ -311,6 +363,7 @@ static int
 future_clear(PyObject *self)
 {
     aio_callbacks_clear(&future_data(self)->callbacks);
+    Py_CLEAR(future_data(self)->ended);
     return Py_TYPE(self)->tp_base->tp_clear(self);
 }
 
@@ -318,9 +371,10 @@ static void
 future_dealloc(PyObject *self)
 {
     FutureData *data = future_data(self);
-    if (data->callbacks.function != NULL) { /* nobody has settled it */
+    if (data->callbacks.function != NULL || data->ended != NULL) { /* as a rule it has neither */
         PyObject_GC_UnTrack(self);
         aio_callbacks_clear(&data->callbacks);
+        Py_CLEAR(data->ended);
         PyObject_GC_Track(self); /* as its base expects it */
     }
     Py_TYPE(self)->tp_base->tp_dealloc(self); /* which gives the type back, too */
@@ -330,6 +384,9 @@ static PyMethodDef future_methods[] = {
     {"cancel", (PyCFunction)(void (*)(void))future_cancel, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("Cancel the future: a queued call is taken out of the queue, a running one\n"
                "is interrupted. Returns False if it is done already.")},
+    {"follow", future_follow, METH_NOARGS,
+     PyDoc_STR("If the call is cancelled while it runs, let `ended` be a future that is done\n"
+               "when it has come to its end, or was given up.")},
     {"set_result", future_set_result, METH_VARARGS,
      PyDoc_STR("As asyncio.Future.set_result(): the call's own result will be dropped.")},
     {"set_exception", future_set_exception, METH_VARARGS,
@@ -343,6 +400,7 @@ static PyMethodDef future_methods[] = {
 
 static PyGetSetDef future_getset[] = {
     {"_callbacks", future_get_callbacks, NULL, NULL, NULL},
+    {"ended", future_get_ended, NULL, PyDoc_STR("None, or what follow() says."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

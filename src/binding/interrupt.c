@@ -211,6 +211,7 @@ is_task_stuck(AioWorker *worker, int64_t now, int64_t *again, AioStuckNotice **n
         if (is_stuck && is_abandoned && !task->is_given_up) {
             task->is_given_up = true;
             *notice = aio_stuck_notice_new(task, now - told_at);
+            (void)aio_stuck_tell(task, worker);
             given_up = aio_task_weight(task);
         }
     }

@@ -438,6 +438,7 @@ aio_loop_is_stuck(AioLoop *loop, int64_t now, int64_t *again, AioStuckNotice **n
         if (gives_up) {
             task->is_given_up = true;
             *notice = aio_stuck_notice_new(task, now - told_at);
+            (void)aio_stuck_tell(task, aio_container_of(loop, AioWorker, loop));
         }
     }
     pthread_mutex_unlock(&loop->step_lock);

@@ -48,7 +48,7 @@ aio_stuck_notice_new(AioTask *task, int64_t waited_ns)
 }
 
 void
-aio_stuck_post(AioStuckNotice *notice, AioWorker *worker, AioStuckSequel sequel)
+aio_stuck_post(AioStuckNotice *notice, const AioWorker *worker, AioStuckSequel sequel)
 {
     if (notice != NULL) {
         notice->worker_index = worker->index;
@@ -58,14 +58,14 @@ aio_stuck_post(AioStuckNotice *notice, AioWorker *worker, AioStuckSequel sequel)
 }
 
 bool
-aio_stuck_tell(AioTask *task)
+aio_stuck_tell(AioTask *task, const AioWorker *worker)
 {
     AioStuckNotice *notice = aio_stuck_notice_new(task, task->pool->grace_ns);
     if (notice == NULL) {
         return false;
     }
     notice->task = task;
-    aio_stuck_post(notice, aio_container_of(task->loop, AioWorker, loop), AIO_STUCK_REPLACED);
+    aio_stuck_post(notice, worker, AIO_STUCK_REPLACED);
     return true;
 }
 

@@ -30,11 +30,12 @@ typedef enum AioStuckSequel {
 AioStuckNotice *aio_stuck_notice_new(AioTask *task, int64_t waited_ns);
 
 /* Takes the notice, which may be NULL. */
-void aio_stuck_post(AioStuckNotice *notice, struct AioWorker *worker, AioStuckSequel sequel);
+void aio_stuck_post(AioStuckNotice *notice, const struct AioWorker *worker, AioStuckSequel sequel);
 
-/* Tell the caller's loop that `task`, a coroutine, hangs with the worker in whose loop it is; what
- * keeps it from being posted is held. False where memory is short. */
-bool aio_stuck_tell(AioTask *task);
+/* Tell the caller's loop that `task` hangs with its worker: a coroutine, because of another one; or
+ * a call that was stopped, and whoever stopped it may wait for its end. What keeps it from being
+ * posted is held. False where memory is short. */
+bool aio_stuck_tell(AioTask *task, const struct AioWorker *worker);
 
 /* The mail has come: as aio_task_deliver(); or found its loop gone. */
 int aio_stuck_deliver(AioState *state, AioBridge *bridge, AioMail *mail);

@@ -197,24 +197,25 @@ aio_task_is_waiting(AioTask *task)
                               : aio_taskqueue_holds(&task->pool->queue, &task->queue_node);
 }
 
-void
-aio_task_abandon(AioTask *task)
+bool
+aio_task_stop(AioTask *task)
 {
     AioPool *pool = task->pool;
     if (aio_pool_is_forked(pool)) { /* locks may be held for ever: its memory stays */
-        aio_mail_let_go(&task->mail);
-        return;
+        return true;
     }
     if (aio_task_take_back(task)) {
         free_taken_back(task);
-        return;
+        return false;
+    }
+    if (atomic_load_explicit(&task->abandoned, memory_order_relaxed)) {
+        return true; /* it has been stopped before, and it was awaited how it would end */
     }
     if (task->expiry != NULL) {
         aio_expiry_disarm(task->expiry);
     }
     task->abandoned_at_ns = aio_clock_ns();
     atomic_store_explicit(&task->abandoned, true, memory_order_release);
-    aio_mail_let_go(&task->mail);
     /* `task` may belong to the mailbox by now, but nobody else frees it before
      * this thread's next drain. */
     AioWorker *worker = NULL;
@@ -224,5 +225,14 @@ aio_task_abandon(AioTask *task)
     else if ((worker = aio_workers_find(pool, task)) != NULL) {
         aio_interrupt(worker);
         aio_worker_release(worker);
+    }
+    return true;
+}
+
+void
+aio_task_abandon(AioTask *task)
+{
+    if (aio_task_stop(task)) {
+        aio_mail_let_go(&task->mail);
     }
 }

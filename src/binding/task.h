@@ -115,8 +115,12 @@ bool aio_task_withdraw(AioTask *task);
 /* Whether nobody has begun it. Owner only, not in a forked child. */
 bool aio_task_is_waiting(AioTask *task);
 
-/* Nobody waits for the task any more: take it back if it is still queued, and interrupt
- * it if it runs. Owner only. */
+/* Take the task back if it is still queued, and interrupt it if it runs. True: its mail is still to
+ * come, to the future that it has. False: it is freed. Owner only. */
+bool aio_task_stop(AioTask *task);
+
+/* Nobody waits for the task any more: as aio_task_stop(), and its outcome is dropped. Owner only.
+ */
 void aio_task_abandon(AioTask *task);
 
 #endif

@@ -4,6 +4,7 @@ import asyncio
 import math
 import queue as std_queue
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, assert_type
@@ -12,6 +13,7 @@ import aiointerpreters
 from aiointerpreters import (
     BrokenRunner,
     InterpreterError,
+    InterpreterThreadPoolExecutor,
     NotShareableError,
     Queue,
     QueueEmpty,
@@ -25,6 +27,7 @@ from aiointerpreters import (
     Shareable,
     Shared,
     get_module_info,
+    interpreter,
 )
 from aiointerpreters.errors import AioInterpretersError
 from aiointerpreters.runner import Runner as OriginalRunner
@@ -238,6 +241,19 @@ async def original(runner: OriginalRunner) -> OriginalShareable:
     value: Shareable = (1, "a", (b"", None, 1.5, True), memoryview(b""))
     assert_type(await runner.run_module_function(get_module_info(parse), b""), object)
     return value
+
+
+def executors(content: bytes) -> None:
+    with InterpreterThreadPoolExecutor(2) as executor:
+        assert_type(executor.submit(interpreter(parse), content), Future[list[str]])
+        assert_type(executor.submit(parse, content), Future[list[str]])
+        executor.submit(interpreter(parse), 5)  # type: ignore[arg-type]
+        executor.set_as_event_loop_default(asyncio.new_event_loop())
+    assert_type(interpreter(parse)(content), list[str])
+
+
+async def in_threads(content: bytes) -> None:
+    assert_type(await asyncio.to_thread(interpreter(parse), content), list[str])
 
 
 print(aiointerpreters.__all__)
