@@ -2,14 +2,13 @@
 
 import asyncio
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aiointerpreters import Runner, UnsupportedModule, _wire
+from aiointerpreters import Runner, UnsupportedModule
 from workfns import lazily
 
 
@@ -78,25 +77,6 @@ class TestNumpy:
             del got
             await runner.run(self.arrays.zeros, 1)  # so the thread that received it has let it go
             assert not shares_memory()
-
-        run(main, workers=1)
-
-    @pytest.mark.slow
-    def test_shared_memory_is_quicker_than_the_socket(self, monkeypatch: Any) -> None:
-        async def main(runner: Runner) -> None:
-            array = self.np.ones(50_000_000 // 8)
-
-            async def best() -> float:
-                times = []
-                for _ in range(5):
-                    start = time.perf_counter()
-                    await runner.run(self.arrays.total, array)
-                    times.append(time.perf_counter() - start)
-                return min(times)
-
-            shared = await best()
-            monkeypatch.setattr(_wire, "SHARED_FROM", 1 << 40)
-            assert shared < await best()
 
         run(main, workers=1)
 

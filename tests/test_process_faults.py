@@ -287,9 +287,9 @@ class TestTheEnd:
             await runner.run(refusing.pid)
             first = runner.submit(refusing.wait_for, fifo)
             queued = [runner.submit(refusing.pid) for _ in range(3)]
-            writer = asyncio.to_thread(Path(fifo).write_text, "go")
-            await writer
-            runner.close(cancel_pending=True)
+            with await asyncio.to_thread(open, fifo, "w", encoding="ascii") as writer:
+                runner.close(cancel_pending=True)  # while the first one reads from there
+                writer.write("go")
             await runner.aclose()
             await asyncio.wait([first, *queued])
             assert first.result() == "go"
