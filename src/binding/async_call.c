@@ -141,6 +141,9 @@ encode_outcome(AioAsyncCall *call, PyObject *result)
     if (result != NULL && aio_message_encode_value(state, &task->message, result, "result") == 0) {
         return AIO_TASK_RETURNED;
     }
+    if (call->loop->has_sent) { /* too late, if it has not been raised yet */
+        PyThreadState_SetAsyncExc(call->loop->thread_id, NULL);
+    }
     /* No failure, if it was asked for: the pool is being stopped, or nobody waits. */
     const bool is_asked_for = is_abandoned(call) || aio_pool_is_stopping(task->pool);
     if ((is_asked_for && PyErr_ExceptionMatches(state->interrupted)) ||

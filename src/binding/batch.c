@@ -249,7 +249,7 @@ aio_batch_run(AioWorker *worker, AioTask *task)
         }
         else {
             batch->raised = true;
-            aio_failure_encode(state, &batch->failure);
+            aio_worker_encode_failure(worker, &batch->failure);
         }
     }
     aio_message_clear(&task->message);

@@ -658,7 +658,7 @@ fail_inbox(AioLoop *loop, const char *const failure[2])
     pthread_mutex_unlock(&coroutines->lock);
     while ((link = aio_list_pop_first(&tasks)) != NULL) {
         AioTask *task = task_of_link(link);
-        (void)aio_message_write_failure(&task->message, failure[0], failure[1]);
+        (void)aio_message_write_failure(&task->message, failure[0], failure[1], "");
         aio_task_complete(task, AIO_TASK_RAISED);
     }
 }

@@ -7,6 +7,8 @@
  */
 #include "failure.h"
 
+#include "worker.h"
+
 /* The account as plain values in `message`, or -1 with an exception set. */
 static int
 encode_account(AioState *state, AioMessage *message, PyObject *exception)
@@ -21,10 +23,21 @@ encode_account(AioState *state, AioMessage *message, PyObject *exception)
     return result;
 }
 
-/* Type and text only, without running any Python code but its __str__. */
+/* Type and text only, without running any Python code but its __str__; and in the place of a
+ * traceback what kept `message` from being the whole account, which is the exception that is set,
+ * and is cleared. */
 static void
 write_text(AioMessage *message, PyObject *exception)
 {
+    PyObject *reason = PyErr_GetRaisedException();
+    PyObject *why = NULL;
+    if (reason != NULL) {
+        why = PyUnicode_FromFormat("(no traceback: %s: %S)\n", Py_TYPE(reason)->tp_name, reason);
+        Py_XSETREF(why, why == NULL ? NULL
+                                    : PyUnicode_AsEncodedString(why, "ascii", "backslashreplace"));
+        PyErr_Clear();
+        Py_DECREF(reason);
+    }
     PyObject *name = PyType_GetName(Py_TYPE(exception));
     PyObject *text = PyObject_Str(exception);
     PyObject *ascii =
@@ -36,7 +49,9 @@ write_text(AioMessage *message, PyObject *exception)
     }
     PyErr_Clear();
     (void)aio_message_write_failure(message, name_bytes,
-                                    ascii == NULL ? "" : PyBytes_AS_STRING(ascii));
+                                    ascii == NULL ? "" : PyBytes_AS_STRING(ascii),
+                                    why == NULL ? "" : PyBytes_AS_STRING(why));
+    Py_XDECREF(why);
     Py_XDECREF(ascii);
     Py_XDECREF(text);
     Py_XDECREF(name);
@@ -51,10 +66,16 @@ aio_failure_encode(AioState *state, AioMessage *message)
     if (exception == NULL) {
         return;
     }
+    /* The call has ended, if by this exception: what comes to interrupt it now comes too late. */
+    if (state != NULL) {
+        (void)aio_worker_hold_off(state, true);
+    }
     if (state == NULL || encode_account(state, message, exception) < 0) {
-        PyErr_Clear();
         aio_message_clear(message);
         write_text(message, exception);
+        PyErr_Clear();
+    }
+    if (state != NULL && aio_worker_hold_off(state, false) < 0) {
         PyErr_Clear();
     }
     Py_DECREF(exception);

@@ -9,11 +9,13 @@
  * end. Who has to end within the grace period, and has not, may be interrupted in a module's own
  * code, which is then executed in vain, but not in importlib's.
  *
- * The gate. The loop's thread (loop.c) begins by loading asyncio. Two threads may import at the
- * same time, but not all modules bear it: `dataclasses` takes `typing` out of sys.modules, half
- * loaded as it may be. So the loop's thread waits until the worker's imports nothing, and the
- * other way round, until all that it takes is there. What coroutines import later they import as
- * the threads of any program do.
+ * The gate. Threads may import at the same time, but not all modules bear it. `dataclasses` takes
+ * `typing` out of sys.modules, half loaded as it may be; and where threads wait for each other's
+ * modules, importlib gives one of them such a module, so that they don't for ever. A worker's two
+ * threads are ours, and user code can't know that there are two. So only one of them loads modules
+ * at a time; what is loaded already is had without waiting. The loop's thread (loop.c) goes through
+ * the gate once for all that asyncio is. Other threads are user code's, which import as the threads
+ * of any program do.
  */
 #include "imports.h"
 
@@ -21,44 +23,76 @@
 
 #include "worker.h"
 
-/* The calling thread begins to import, if it is one of the worker's own. */
-static void
-begin(AioState *state)
+/* ---- the gate -------------------------------------------------------------- */
+
+/* In how many imports that need the gate the calling thread is; NULL if it is not one of the
+ * worker's two, as a thread of user code is. */
+static int *
+depth_here(AioState *state)
 {
-    AioWorker *worker = state->worker;
-    if (worker->thread_id == PyThread_get_thread_ident() && worker->import_depth++ == 0 &&
-        pthread_mutex_trylock(&worker->import_gate) != 0) {
-        Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&worker->import_gate);
+    const unsigned long thread_id = PyThread_get_thread_ident();
+    return thread_id == state->worker_thread_id ? &state->worker->import_depth
+           : thread_id == state->loop_thread_id ? &state->worker->loop.import_depth
+                                                : NULL;
+}
+
+void
+aio_imports_enter_gate(AioState *state)
+{
+    int *depth = depth_here(state);
+    if (depth != NULL && (*depth)++ == 0) {
+        Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&state->worker->import_gate);
         Py_END_ALLOW_THREADS
     }
-    aio_worker_note_import(state, true);
 }
 
-/* 0, or -1 with an exception set: it was to be interrupted. */
-static int
-end(AioState *state)
+void
+aio_imports_leave_gate(AioState *state)
 {
-    AioWorker *worker = state->worker;
-    if (worker->thread_id == PyThread_get_thread_ident() && --worker->import_depth == 0) {
-        pthread_mutex_unlock(&worker->import_gate);
+    int *depth = depth_here(state);
+    if (depth != NULL && --*depth == 0) {
+        pthread_mutex_unlock(&state->worker->import_gate);
     }
-    return aio_worker_note_import(state, false);
-}
-
-void
-aio_imports_close_gate(AioWorker *worker)
-{
-    Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&worker->import_gate);
-    Py_END_ALLOW_THREADS
-}
-
-void
-aio_imports_open_gate(AioWorker *worker)
-{
-    pthread_mutex_unlock(&worker->import_gate);
 }
 
 /* ---- what imports ---------------------------------------------------------- */
+
+/* Whether all names of `from … import` are in the module's namespace. */
+static bool
+has_all(PyObject *module, PyObject *names)
+{
+    PyObject *namespace = PyModule_Check(module) ? PyModule_GetDict(module) : NULL; /* borrowed */
+    if (namespace == NULL || !PyTuple_Check(names)) {
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+        if (PyDict_Contains(namespace, PyTuple_GET_ITEM(names, i)) != 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether a call of either function finds everything loaded, or being loaded: it needs no gate,
+ * and is not to wait there for another import, which may take long. Clears its own errors. */
+static bool
+is_there(PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    bool result = false;
+    if (keywords != NULL || count < 1 || !PyUnicode_Check(args[0]) ||
+        (count > 4 && PyLong_AsLong(args[4]) != 0)) { /* relative: its name is not known here */
+        PyErr_Clear();
+        return false;
+    }
+    PyObject *module = PyImport_GetModule(args[0]);
+    if (module != NULL) {
+        PyObject *names = count > 3 && args[3] != Py_None ? args[3] : NULL;
+        result = names == NULL || has_all(module, names);
+        Py_DECREF(module);
+    }
+    PyErr_Clear();
+    return result;
+}
 
 /* A new reference to what the original returns, or NULL with an exception set. */
 static PyObject *
@@ -69,9 +103,16 @@ call_original(AioState *state, AioHelper helper, PyObject *const *args, Py_ssize
     if (original == NULL) {
         return NULL;
     }
-    begin(state);
+    const bool loads = !is_there(args, count, names);
+    (void)aio_worker_note_import(state, true);
+    if (loads) {
+        aio_imports_enter_gate(state);
+    }
     result = PyObject_Vectorcall(original, args, (size_t)count, names);
-    if (end(state) < 0) {
+    if (loads) {
+        aio_imports_leave_gate(state);
+    }
+    if (aio_worker_note_import(state, false) < 0) {
         Py_CLEAR(result);
     }
     return result;

@@ -287,13 +287,13 @@ static PyObject *
 load(AioState *state)
 {
     PyObject *typing, *run = NULL;
-    aio_imports_close_gate(state->worker);
+    aio_imports_enter_gate(state);
     typing = PyImport_ImportModule("typing");
     if (typing != NULL) {
         run = aio_helper(state, AIO_HELPER_RUN_LOOP);
         Py_DECREF(typing);
     }
-    aio_imports_open_gate(state->worker);
+    aio_imports_leave_gate(state);
     return run;
 }
 

@@ -80,6 +80,7 @@ typedef struct AioLoop {
 
     /* The loop's thread only. */
     AioFunctionCache functions;
+    int import_depth;    /* as AioWorker.import_depth */
     PyObject *await_any; /* borrowed: an awaitable -> a coroutine that awaits it */
 } AioLoop;
 

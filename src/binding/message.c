@@ -124,7 +124,8 @@ aio_message_grow(AioMessage *message, size_t more)
 }
 
 int
-aio_message_write_failure(AioMessage *message, const char *type_name, const char *text)
+aio_message_write_failure(AioMessage *message, const char *type_name, const char *text,
+                          const char *traceback)
 {
     aio_message_clear(message);
     if (aio_message_write_count(message, TAG_TUPLE, 5) < 0 ||
@@ -133,7 +134,8 @@ aio_message_write_failure(AioMessage *message, const char *type_name, const char
                                 strlen(type_name)) < 0 ||
         aio_message_write_bytes(message, TAG_STR_ASCII, (Py_ssize_t)strlen(text), text,
                                 strlen(text)) < 0 ||
-        aio_message_write_bytes(message, TAG_STR_ASCII, 0, "", 0) < 0 ||
+        aio_message_write_bytes(message, TAG_STR_ASCII, (Py_ssize_t)strlen(traceback), traceback,
+                                strlen(traceback)) < 0 ||
         aio_message_write_tag(message, TAG_NONE) < 0) {
         aio_message_clear(message);
         return -1;

@@ -93,9 +93,10 @@ PyObject *aio_message_decode_prefetched(AioState *state, const AioMessage *messa
 PyObject *aio_message_decode_part(AioState *state, const AioMessage *message, size_t offset,
                                   size_t size, size_t held_base, struct AioPrefetch *prefetch);
 
-/* Make `message` what encoding the tuple (None, type_name, text, "") gives:
- * a failure that is told without the help of an interpreter. Needs no GIL.
+/* Make `message` what encoding the tuple (None, type_name, text, traceback, None) gives, all of
+ * ASCII: a failure that is told without the help of an interpreter. Needs no GIL.
  * 0, or -1 where memory is short. */
-int aio_message_write_failure(AioMessage *message, const char *type_name, const char *text);
+int aio_message_write_failure(AioMessage *message, const char *type_name, const char *text,
+                              const char *traceback);
 
 #endif

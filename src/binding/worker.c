@@ -256,6 +256,15 @@ call_in(AioState *state, PyObject *context, PyObject *callable, PyObject *args, 
                                                          kwargs == NULL ? Py_None : kwargs, NULL);
 }
 
+void
+aio_worker_encode_failure(AioWorker *worker, AioMessage *message)
+{
+    if (worker->interrupted) { /* too late, and not to be raised in what follows */
+        PyThreadState_SetAsyncExc(worker->thread_id, NULL);
+    }
+    aio_failure_encode(worker->state, message);
+}
+
 /* The call's outcome goes into the task's message. */
 static AioTaskStatus
 call(AioWorker *worker, AioTask *task)
@@ -297,7 +306,7 @@ done:
             status = AIO_TASK_CANCELLED;
         }
         else {
-            aio_failure_encode(state, &task->message);
+            aio_worker_encode_failure(worker, &task->message);
         }
     }
     Py_XDECREF(result);
@@ -629,7 +638,7 @@ aio_worker_main(void *argument)
         aio_message_init(&failure);
         (void)aio_message_write_failure(
             &failure, "RuntimeError",
-            status.err_msg == NULL ? "the interpreter could not be created" : status.err_msg);
+            status.err_msg == NULL ? "the interpreter could not be created" : status.err_msg, "");
         aio_pool_break(pool, &failure);
         aio_workers_leave(worker);
     }

@@ -66,9 +66,8 @@ typedef struct AioWorker {
     /* Tasks that it has run. Written by its thread alone; relaxed, for statistics. */
     _Atomic unsigned long task_count;
 
-    /* Held by the worker's thread for the length of an import, and by the loop's while that loads
-     * what it needs: see imports.c. User code is run under it, so it comes before all other locks,
-     * and before the GIL. */
+    /* Held by the worker's thread or the loop's while it loads modules: see imports.c. User code is
+     * run under it, so it comes before all other locks, and before the GIL. */
     pthread_mutex_t import_gate;
 
     /* The worker's thread only. */
@@ -112,6 +111,10 @@ int aio_worker_hold_off(AioState *state, bool begins);
 
 /* The same for an import that user code makes; but who has not ended in time may be interrupted. */
 int aio_worker_note_import(AioState *state, bool begins);
+
+/* On its thread: what the call that runs has raised, which is set, and is cleared, into `message`.
+ */
+void aio_worker_encode_failure(AioWorker *worker, AioMessage *message);
 
 /* aiointerpreters._core.hold_off(begins) */
 PyObject *aio_worker_py_hold_off(PyObject *module, PyObject *begins);
