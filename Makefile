@@ -32,11 +32,12 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-docs bench-values bench-more scaling asan stress fuzz clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-docs bench-values bench-web bench-more web scaling asan stress fuzz clean FORCE
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo        crawl real pages, parsing in one thread and in subinterpreters"
+	@echo "make web         a web service that renders Markdown in subinterpreters, on port 8000"
 	@echo "make test        build, then all tests: the Python ones and the C core's"
 	@echo "make check       build, then the quick tests: under a minute"
 	@echo "make build       build and install the package into $(VENV)"
@@ -46,7 +47,8 @@ help:
 	@echo "make fuzz        arbitrary bytes for the decoder of messages        (FUZZ_SECONDS=600)"
 	@echo "make bench       measure, beside other packages    (ARGS='latency --quick'; make bench-record: keep the results)"
 	@echo "make bench-values   how values cross               make bench-more   stopping, memory, values"
-	@echo "make bench-docs  rewrite the tables and plots of docs/benchmarks.md from benchmarks/results/"
+	@echo "make bench-web   a web service under load; writes benchmarks/results/serving.json"
+	@echo "make bench-docs  rewrite the tables and plots of docs/ and README.md from benchmarks/results/"
 	@echo "make scaling     measure, and rewrite the tables and plots of docs/scaling.md"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
 	@echo "make format      lay out the code      make clean       remove build/"
@@ -118,6 +120,9 @@ demo: build
 	$(call say,running examples/crawl.py)
 	@$(BIN)/python examples/crawl.py
 
+web: build
+	@$(BIN)/python examples/web.py $(ARGS)
+
 test: build core-test
 	$(call say,testing with Python $(PYTHON_VERSION))
 	@$(BIN)/python -m pytest $(ARGS)
@@ -143,18 +148,26 @@ bench-record: bench
 
 # What else is measured, about this package by itself.
 bench-more: build
-	@for program in $(filter-out benchmarks/report.py,$(wildcard benchmarks/[!_]*.py)); do \
+	@for program in $(filter-out benchmarks/report.py benchmarks/serving.py benchmarks/beyond.py,$(wildcard benchmarks/[!_]*.py)); do \
 	     echo "make: running $$program"; $(BIN)/python $$program $(ARGS) || exit 1; \
 	 done
 
 bench-values: build
 	@$(BIN)/python benchmarks/values.py $(ARGS)
 
+$(VENV)/.load: $(VENV)/.filled
+	@$(UV_INSTALL) --group load
+	@touch $@
+
+# A web service under load, some minutes of a quiet machine: where it renders, and how responsive it is.
+bench-web: build $(VENV)/.load
+	@$(BIN)/python benchmarks/serving.py --json benchmarks/results/serving.json $(ARGS)
+
 $(VENV)/.plots: $(VENV)/.filled
 	@$(UV_INSTALL) --group plots
 	@touch $@
 
-# The tables and plots of docs/benchmarks.md, from what `make bench-record` has kept.
+# The tables and plots of docs/benchmarks.md and docs/web.md, from what has been recorded.
 bench-docs: build $(VENV)/.plots
 	@$(BIN)/python benchmarks/report.py $(ARGS)
 

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import _report_serving
 import report
 from _report_plots import PLOTS
 from _report_tables import BLOCKS, NOT_MEASURED
@@ -227,3 +228,45 @@ def test_our_own_pages_have_a_place_for_everything() -> None:
     }
 
     assert found == set(BLOCKS)
+
+
+# ---- a web service under load ----
+
+
+@pytest.fixture
+def web_page(tmp_path: Path) -> Path:
+    """A checkout with a page for it."""
+    (tmp_path / "docs").mkdir()
+    places = [f"<!-- begin: {name} -->\n<!-- end: {name} -->\n" for name in _report_serving.BLOCKS]
+    (tmp_path / "docs" / "web.md").write_text("\n".join([OWN_WORDS, *places]))
+    return tmp_path
+
+
+def test_a_web_services_figures_are_medians_over_the_rounds(web_page: Path) -> None:
+    report.report_serving(RESULTS, web_page)
+
+    text = part(web_page, "serving-pages", "docs/web.md")
+    assert "2 texts of 1.5 kB, mean; 8 ms each" in text
+    assert "| on the loop | 100 | 80 ms | 90 ms | 70 ms |" in text
+    assert "| **Runner, giving way** | 200 | 40 ms | 50 ms | 0.50 ms | 0.99 ms | 1 ms |" in text
+    assert part(web_page, "serving-comments", "docs/web.md").strip() == NOT_MEASURED
+    picture = (web_page / "docs" / "plots" / "serving.svg").read_text()
+    assert ">Runner, giving way</text>" in picture
+    assert "(plots/serving.svg)" in part(web_page, "serving-machine", "docs/web.md")
+
+
+def test_a_web_service_that_was_not_measured_has_no_figures(web_page: Path) -> None:
+    report.report_serving(web_page, web_page)
+
+    for name in _report_serving.BLOCKS:
+        assert part(web_page, name, "docs/web.md").strip() == NOT_MEASURED
+
+
+def test_all_of_a_web_services_figures_have_a_place() -> None:
+    found = [
+        match["name"]
+        for page in report.SERVING_PAGES
+        for match in report.PLACE.finditer((ROOT / page).read_text("utf-8"))
+    ]
+
+    assert found == list(_report_serving.BLOCKS)
