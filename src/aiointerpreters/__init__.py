@@ -18,6 +18,7 @@ TYPE_CHECKING = False  # type checkers know the name; importing it would load ty
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._call_future import CallFuture
     from ._calls import RunnerView
     from ._core import Interrupted, Shared
     from ._stats import RunnerStats
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         RunnerFull,
         WorkerStuck,
     )
+    from .executor import Executor
     from .queues import Queue, QueueEmpty, QueueFull, QueueShutDown
     from .runner import Runner, get_module_info
     from .types import Shareable
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = (
     "AioInterpretersError",
     "BrokenRunner",
+    "CallFuture",
+    "Executor",
     "InterpreterError",
     "Interrupted",
     "NotShareableError",
@@ -64,6 +68,8 @@ __all__ = (
 _MODULES = {
     "AioInterpretersError": "errors",
     "BrokenRunner": "errors",
+    "CallFuture": "_call_future",
+    "Executor": "executor",
     "InterpreterError": "errors",
     "Interrupted": "_core",
     "NotShareableError": "errors",

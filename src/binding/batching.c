@@ -1,9 +1,10 @@
 /* batching.c: how the owner makes batches of calls, and splits them.
  *
- * Entered on the loop's thread with its GIL. A batch is filled from an iterator: each item is
- * encoded as soon as it is pulled, so what the iterator does to it afterwards has no effect on the
- * call, as with single calls. It is sent when it has so many items as are asked for, or so many
- * bytes, or when filling it has taken so long that those it has should wait no longer.
+ * Entered on the loop's thread with its GIL; or for a collector, in any thread with that. A batch
+ * is filled from an iterator: each item is encoded as soon as it is pulled, so what the iterator
+ * does to it afterwards has no effect on the call, as with single calls. It is sent when it has so
+ * many items as are asked for, or so many bytes, or when filling it has taken so long that those it
+ * has should wait no longer.
  *
  * What is large, or lends or shares something, is no part of a batch: such a call travels alone,
  * as any other.
@@ -17,6 +18,7 @@
 #include "pool.h"
 #include "pool_object.h"
 #include "task.h"
+#include "ticket.h"
 
 /* The most bytes of a batch, and of one item in it. */
 enum { MAX_BYTES = 64 * 1024, MAX_ITEM_BYTES = 4 * 1024 };
@@ -74,7 +76,9 @@ static int
 send(Filling *filling, AioTask *task)
 {
     const size_t count = task->batch == NULL ? 0 : task->batch->count;
-    PyObject *future = aio_future_new(filling->state);
+    PyObject *future = filling->bridge->loop != NULL
+                           ? aio_future_new(filling->state)
+                           : aio_ticket_new_future(filling->state, filling->bridge);
     PyObject *pair = future == NULL ? NULL : Py_BuildValue("(On)", future, (Py_ssize_t)count);
     int result = -1;
 
@@ -194,10 +198,11 @@ aio_batching_py_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
     PyObject *to_send = NULL, *error = NULL, *result = NULL;
     bool is_coroutine, has_more = false;
 
-    if (count != 6 || !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2]) ||
-        !PyIter_Check(args[3])) {
+    if (count < 6 || count > 7 || !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2]) ||
+        !PyIter_Check(args[3]) || (count == 7 && !aio_pool_object_has_collector(self, args[6]))) {
         PyErr_SetString(PyExc_TypeError, "submit_batch(callable, prefix: tuple, kwargs: dict, "
-                                         "arguments: iterator of tuples, most, priority)");
+                                         "arguments: iterator of tuples, most, priority, "
+                                         "[collector: of this pool])");
         return NULL;
     }
     filling.prefix = args[1];
@@ -210,7 +215,7 @@ aio_batching_py_submit(PyObject *self, PyObject *const *args, Py_ssize_t count)
     if ((filling.sent = PyList_New(0)) == NULL) {
         return NULL;
     }
-    filling.bridge = aio_pool_object_bridge(self);
+    filling.bridge = aio_pool_object_bridge(self, count == 7 ? (AioBridge *)args[6] : NULL);
     if (filling.bridge != NULL &&
         aio_pool_object_lookup(self, args[0], &filling.function, &to_send, &is_coroutine) == 0) {
         has_more = fill(&filling, args[3], most < 1 ? 1 : (size_t)most);
@@ -446,7 +451,7 @@ aio_batching_py_split(PyObject *self, PyObject *const *args, Py_ssize_t count)
         (left == 0 && ready == 0)) {
         Py_RETURN_FALSE;
     }
-    if ((like.bridge = aio_pool_object_bridge(self)) == NULL) {
+    if ((like.bridge = aio_pool_object_bridge(self, NULL)) == NULL) {
         PyErr_Clear(); /* it takes no calls: what has been accepted stays where it is */
         Py_RETURN_FALSE;
     }

@@ -163,12 +163,18 @@ aio_blocked_destroy(AioBlocked *blocked)
 }
 
 void
+aio_blocked_wake_locked(AioBlocked *blocked)
+{
+    blocked->woken = true;
+    ring(blocked);
+}
+
+void
 aio_blocked_wake(AioBlocked *blocked)
 {
     AioHome *home = blocked->home;
     pthread_mutex_lock(&home->lock);
-    blocked->woken = true;
-    ring(blocked);
+    aio_blocked_wake_locked(blocked);
     pthread_mutex_unlock(&home->lock);
 }
 

@@ -62,6 +62,9 @@ void aio_blocked_await_wake(AioBlocked *blocked);
  * touched any more. */
 void aio_blocked_wake(AioBlocked *blocked);
 
+/* The same, for who holds the home's lock. */
+void aio_blocked_wake_locked(AioBlocked *blocked);
+
 /* Interrupt the wait of the thread that does that work in that (worker's) interpreter, if
  * it is in one, or the next one that it begins, unless the exception that has been sent to it
  * before arrives earlier. */

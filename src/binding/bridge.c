@@ -28,7 +28,10 @@
 
 #include <stdlib.h>
 
+#include "blocked.h"
+#include "collector.h"
 #include "core/clock.h"
+#include "core/fork.h"
 #include "core/platform.h"
 #include "core/thread.h"
 #include "copier.h"
@@ -58,8 +61,9 @@ typedef struct AioNotice {
 
 /* ---- channel and mail: any thread, no GIL needed ------------------------- */
 
+/* `home`: a collector's, borrowed; or NULL. */
 static AioChannel *
-channel_new(void)
+channel_new(AioHome *home)
 {
     AioChannel *channel = malloc(sizeof *channel);
     if (channel == NULL) {
@@ -73,11 +77,16 @@ channel_new(void)
     }
     atomic_init(&channel->references, 1);
     aio_mailbox_init(&channel->mailbox);
+    channel->home = home;
+    channel->leader = channel->follower = NULL;
+    if (home != NULL) {
+        aio_counted_acquire(&home->counted);
+    }
     return channel;
 }
 
-static AioChannel *
-channel_acquire(AioChannel *channel)
+AioChannel *
+aio_channel_acquire(AioChannel *channel)
 {
     atomic_fetch_add_explicit(&channel->references, 1, memory_order_relaxed);
     return channel;
@@ -88,7 +97,39 @@ aio_channel_release(AioChannel *channel)
 {
     if (atomic_fetch_sub_explicit(&channel->references, 1, memory_order_acq_rel) == 1) {
         aio_wake_destroy(&channel->wake);
+        if (channel->home != NULL) {
+            aio_home_release(channel->home);
+        }
         free(channel);
+    }
+}
+
+/* The home's lock is held, if it is a collector's. */
+static void
+ring_locked(AioChannel *channel)
+{
+    if (channel->leader != NULL) {
+        aio_blocked_wake_locked(channel->leader);
+    }
+    else if (channel->follower != NULL) {
+        aio_blocked_wake_locked(channel->follower);
+    }
+    else {
+        aio_wake_signal(&channel->wake);
+    }
+}
+
+void
+aio_channel_ring(AioChannel *channel)
+{
+    AioHome *home = channel->home;
+    if (home == NULL) {
+        aio_wake_signal(&channel->wake);
+    }
+    else if (home->fork_generation == aio_fork_generation()) {
+        pthread_mutex_lock(&home->lock);
+        ring_locked(channel);
+        pthread_mutex_unlock(&home->lock);
     }
 }
 
@@ -131,7 +172,7 @@ aio_mail_post(AioMail *mail)
     AioChannel *channel = mail->channel;
     switch (aio_mailbox_push(&channel->mailbox, &mail->node)) {
     case AIO_MAIL_FIRST:
-        aio_wake_signal(&channel->wake);
+        aio_channel_ring(channel);
         break;
     case AIO_MAIL_MORE:
         break;
@@ -146,7 +187,7 @@ void
 aio_mail_follow(AioMail *mail, AioMailKind kind, const AioMail *other)
 {
     mail->kind = kind;
-    mail->channel = channel_acquire(other->channel);
+    mail->channel = aio_channel_acquire(other->channel);
 }
 
 static void
@@ -163,7 +204,7 @@ void
 aio_bridge_adopt(AioBridge *bridge, AioMail *mail, AioMailKind kind, PyObject *future)
 {
     mail->kind = kind;
-    mail->channel = channel_acquire(bridge->channel);
+    mail->channel = aio_channel_acquire(bridge->channel);
     mail->owner_future = Py_XNewRef(future);
     mail->owner_slot = NULL;
     aio_list_append(&bridge->in_flight, &mail->in_flight);
@@ -172,7 +213,7 @@ aio_bridge_adopt(AioBridge *bridge, AioMail *mail, AioMailKind kind, PyObject *f
 void
 aio_bridge_expect_again(AioBridge *bridge, AioMail *mail)
 {
-    mail->channel = channel_acquire(bridge->channel);
+    mail->channel = aio_channel_acquire(bridge->channel);
 }
 
 void
@@ -278,11 +319,11 @@ fail_notice(AioState *state, PyObject *future)
     return ended;
 }
 
-/* The pool has ended: settle what still waits. Tasks have been delivered by now, but for
+/* Where the pool has ended tasks have been delivered by now, but for
  * those that could not be stopped. A drain's notice may be on its way from a thread that
  * has just cancelled the last task on another loop. */
-static void
-end_waits(AioState *state, AioBridge *bridge)
+void
+aio_bridge_cancel_all(AioState *state, AioBridge *bridge)
 {
     AioListNode *link;
     while ((link = aio_list_pop_first(&bridge->in_flight)) != NULL) {
@@ -291,11 +332,7 @@ end_waits(AioState *state, AioBridge *bridge)
         if (mail->kind == AIO_MAIL_TASK && future != NULL) {
             /* Which may free it: cancelling the future must not find it any more. */
             aio_task_abandon(aio_task_of_mail(mail));
-            PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
-            if (cancelled == NULL) {
-                PyErr_WriteUnraisable(future);
-            }
-            Py_XDECREF(cancelled);
+            aio_future_cancel(state, future);
         }
         else {
             const bool is_notice = mail->kind == AIO_MAIL_NOTICE;
@@ -359,7 +396,7 @@ settle_postponed(AioState *state, AioBridge *bridge)
         (void)deliver_notice(state, aio_container_of(link, AioNotice, postponed));
     }
     if (bridge->pool_has_ended) {
-        end_waits(state, bridge);
+        aio_bridge_cancel_all(state, bridge);
         aio_bridge_close(bridge);
     }
 }
@@ -434,10 +471,8 @@ deliver(AioState *state, AioBridge *bridge, AioMail *mail, size_t *copied)
     return 0;
 }
 
-/* Deliver all that is in the mailbox of an open bridge. 0; or -1 with an exception set that ends
- * the loop's run: what is left is delivered when it runs again. */
-static int
-deliver_all(AioBridge *bridge)
+int
+aio_bridge_deliver_all(AioBridge *bridge)
 {
     AioState *state = aio_state_of_module(bridge->module);
     AioMail *mail;
@@ -448,13 +483,15 @@ deliver_all(AioBridge *bridge)
      * this function again, which then delivers the rest. */
     Py_INCREF(bridge);
     aio_home_settle(state->home);
-    take_arrived(bridge);
+    if (bridge->channel != NULL) {
+        take_arrived(bridge);
+    }
     while (ended == 0 && (mail = pop_arrived(bridge)) != NULL) {
         ended = deliver(state, bridge, mail, &copied);
     }
     PyObject *exception = PyErr_GetRaisedException();
     if (bridge->arrived != NULL) {
-        aio_wake_signal(&bridge->channel->wake);
+        aio_channel_ring(bridge->channel);
     }
     else if (bridge->channel != NULL) {
         if (!aio_list_is_empty(&bridge->to_copy)) {
@@ -462,24 +499,28 @@ deliver_all(AioBridge *bridge)
         }
         settle_postponed(state, bridge);
     }
+    if (bridge->is_led && bridge->channel != NULL) {
+        aio_channel_ring(bridge->channel); /* who leads may wait for what has been settled here */
+    }
     aio_home_settle(state->home);
     PyErr_SetRaisedException(exception);
     Py_DECREF(bridge);
     return ended;
 }
 
-static PyObject *
-bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
+PyObject *
+aio_bridge_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AioBridge *bridge = (AioBridge *)self;
+    int ended = 0;
+    Py_BEGIN_CRITICAL_SECTION(self);
     if (bridge->channel != NULL) {
         /* Before the take: a push after the take signals anew. */
         aio_wake_clear(&bridge->channel->wake);
-        if (deliver_all(bridge) < 0) {
-            return NULL;
-        }
+        ended = aio_bridge_deliver_all(bridge);
     }
-    Py_RETURN_NONE;
+    Py_END_CRITICAL_SECTION();
+    return ended < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* Wait for mail until that time of aio_clock_ns(). The GIL is kept: to give it up and
@@ -521,7 +562,7 @@ bridge_poll(PyObject *self, PyObject *Py_UNUSED(ignored))
             bridge->poll_credit = 0;
         }
     }
-    if (aio_mailbox_leave(mailbox) && deliver_all(bridge) < 0) {
+    if (aio_mailbox_leave(mailbox) && aio_bridge_deliver_all(bridge) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -594,6 +635,9 @@ aio_bridge_close(AioBridge *bridge)
         node = node->next;
         mail_free(mail);
     }
+    if (channel->home != NULL) {
+        aio_collector_wake_all(channel); /* there is nothing left to wait for */
+    }
     aio_channel_release(channel);
     if (bridge->pool != NULL) {
         aio_pool_release(bridge->pool);
@@ -605,7 +649,7 @@ aio_bridge_close(AioBridge *bridge)
 static void
 ring_bridge(AioListener *listener)
 {
-    aio_wake_signal(&aio_container_of(listener, AioBridge, listener)->channel->wake);
+    ring_locked(aio_container_of(listener, AioBridge, listener)->channel);
 }
 
 /* Let the loop settle what other interpreters give back. 0, or -1 with an exception set. */
@@ -623,15 +667,17 @@ listen_for_returns(AioState *state, AioBridge *bridge)
     return 0;
 }
 
-AioBridge *
-aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
+/* A new bridge; a collector, if there is no loop. */
+static AioBridge *
+bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
 {
     AioState *state = aio_state_of_module(module);
-    PyObject *fd = NULL, *drain = NULL, *handle = NULL;
-    AioBridge *result = NULL;
-    AioBridge *bridge = PyObject_GC_New(AioBridge, state->bridge_type);
+    AioHome *home = aio_state_home(state);
+    AioBridge *bridge = NULL;
 
-    if (bridge == NULL) {
+    if (home == NULL ||
+        (bridge = PyObject_GC_New(AioBridge, loop == NULL ? state->collector_type
+                                                          : state->bridge_type)) == NULL) {
         return NULL;
     }
     aio_list_init(&bridge->in_flight);
@@ -642,39 +688,65 @@ aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     bridge->home = NULL;
     bridge->has_reader = false;
     bridge->is_polling = false;
-    bridge->may_poll = aio_may_spin();
+    bridge->may_poll = loop != NULL && aio_may_spin();
     bridge->poll_credit = MAX_POLL_CREDIT;
     bridge->submits_without_poll = 0;
     bridge->expected_at = 0;
+    bridge->is_led = false;
+    bridge->leader_may_spin = loop == NULL && aio_may_spin();
     bridge->module = Py_NewRef(module);
-    bridge->loop = Py_NewRef(loop);
-    bridge->pool = pool == NULL ? NULL : aio_pool_acquire(pool);
+    bridge->loop = Py_XNewRef(loop);
+    bridge->pool = NULL;
     bridge->ended = NULL;
-    bridge->channel = channel_new();
+    bridge->channel = channel_new(loop == NULL ? home : NULL);
     PyObject_GC_Track(bridge);
     if (bridge->channel == NULL) {
-        goto done;
+        Py_CLEAR(bridge);
     }
-    fd = PyLong_FromLong(aio_wake_fd(&bridge->channel->wake));
-    drain = PyObject_GetAttr((PyObject *)bridge, state->str_drain);
-    if (fd == NULL || drain == NULL) {
-        goto done;
+    else if (pool != NULL) {
+        bridge->pool = aio_pool_acquire(pool);
     }
-    handle = PyObject_CallMethodObjArgs(loop, state->str_add_reader, fd, drain, NULL);
-    if (handle == NULL) {
-        goto done;
+    return bridge;
+}
+
+/* Let the loop call drain(). 0, or -1 with an exception set. */
+static int
+add_reader(AioState *state, AioBridge *bridge)
+{
+    PyObject *fd = PyLong_FromLong(aio_wake_fd(&bridge->channel->wake));
+    PyObject *drain = PyObject_GetAttr((PyObject *)bridge, state->str_drain);
+    PyObject *handle = NULL;
+    if (fd != NULL && drain != NULL) {
+        handle = PyObject_CallMethodObjArgs(bridge->loop, state->str_add_reader, fd, drain, NULL);
     }
-    bridge->has_reader = true;
-    if (listen_for_returns(state, bridge) < 0 || (pool != NULL && watch_end(bridge) < 0)) {
-        goto done;
-    }
-    result = (AioBridge *)Py_NewRef(bridge);
-done:
+    bridge->has_reader = handle != NULL;
     Py_XDECREF(handle);
     Py_XDECREF(drain);
     Py_XDECREF(fd);
-    Py_DECREF(bridge);
-    return result;
+    return bridge->has_reader ? 0 : -1;
+}
+
+AioBridge *
+aio_bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
+{
+    AioState *state = aio_state_of_module(module);
+    AioBridge *bridge = bridge_new(module, loop, pool);
+    if (bridge != NULL && (add_reader(state, bridge) < 0 || listen_for_returns(state, bridge) < 0 ||
+                           (pool != NULL && watch_end(bridge) < 0))) {
+        Py_CLEAR(bridge);
+    }
+    return bridge;
+}
+
+AioBridge *
+aio_bridge_new_collector(PyObject *module, AioPool *pool)
+{
+    AioBridge *bridge = bridge_new(module, NULL, pool);
+    if (bridge != NULL &&
+        (listen_for_returns(aio_state_of_module(module), bridge) < 0 || watch_end(bridge) < 0)) {
+        Py_CLEAR(bridge);
+    }
+    return bridge;
 }
 
 /* ---- a loop's bridge for queues ---- */
@@ -761,8 +833,8 @@ done:
 
 /* ---- the type ------------------------------------------------------------ */
 
-static int
-bridge_traverse(PyObject *self, visitproc visit, void *arg)
+int
+aio_bridge_traverse(PyObject *self, visitproc visit, void *arg)
 {
     AioBridge *bridge = (AioBridge *)self;
     Py_VISIT(Py_TYPE(self));
@@ -775,28 +847,28 @@ bridge_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int
-bridge_clear(PyObject *self)
+int
+aio_bridge_clear(PyObject *self)
 {
     aio_bridge_close((AioBridge *)self);
     Py_CLEAR(((AioBridge *)self)->loop);
     return 0;
 }
 
-static void
-bridge_dealloc(PyObject *self)
+void
+aio_bridge_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
-    bridge_clear(self);
+    aio_bridge_clear(self);
     Py_DECREF(((AioBridge *)self)->module);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
 static PyMethodDef bridge_methods[] = {
-    {"drain", bridge_drain, METH_NOARGS,
+    {"drain", aio_bridge_drain, METH_NOARGS,
      PyDoc_STR("Deliver all that has arrived; the loop's reader callback.")},
     {"poll", bridge_poll, METH_NOARGS,
      PyDoc_STR("Wait some microseconds for what arrives, and deliver it.")},
@@ -806,9 +878,9 @@ static PyMethodDef bridge_methods[] = {
 static PyType_Slot bridge_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("An event loop's end of a pool.")},
     {Py_tp_methods, bridge_methods},
-    {Py_tp_traverse, bridge_traverse},
-    {Py_tp_clear, bridge_clear},
-    {Py_tp_dealloc, bridge_dealloc},
+    {Py_tp_traverse, aio_bridge_traverse},
+    {Py_tp_clear, aio_bridge_clear},
+    {Py_tp_dealloc, aio_bridge_dealloc},
     {0, NULL},
 };
 

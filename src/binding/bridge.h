@@ -24,6 +24,7 @@
 #include "home.h"
 #include "state.h"
 
+struct AioBlocked;
 struct AioNotice;
 struct AioPool;
 
@@ -36,6 +37,10 @@ typedef struct AioChannel {
     _Atomic long references;
     AioMailbox mailbox;
     AioWake wake;
+    /* A collector's (collector.h), else NULL: the home of its interpreter, a reference; and under
+     * that home's lock, who is to be woken in place of the descriptor: the first that is there. */
+    AioHome *home;
+    struct AioBlocked *leader, *follower;
 } AioChannel;
 
 typedef enum AioMailKind {
@@ -66,13 +71,14 @@ void aio_mail_init(AioMail *mail);
  * without a GIL: if the loop is gone, the mail is freed here. */
 void aio_mail_post(AioMail *mail);
 
+AioChannel *aio_channel_acquire(AioChannel *channel);
 void aio_channel_release(AioChannel *channel);
 
-/* A loop's end of a pool: a Python object, in the caller's interpreter. */
+/* A loop's end of a pool, or a collector: a Python object, in the caller's interpreter. */
 typedef struct AioBridge {
     PyObject_HEAD PyObject *module; /* owned: keeps the state in memory to the end */
     /* Until it is closed, then NULL: */
-    PyObject *loop;          /* owned */
+    PyObject *loop;          /* owned; a collector has none */
     AioChannel *channel;     /* a reference */
     struct AioPool *pool;    /* a reference; NULL if the bridge is for queues */
     struct AioNotice *ended; /* waits for the pool's end; NULL also once that has come */
@@ -94,6 +100,10 @@ typedef struct AioBridge {
     int poll_credit;
     unsigned submits_without_poll;
     int64_t expected_at; /* when the poll was asked for, by aio_clock_ns() */
+    /* A collector's: a thread waits for a result, and takes what comes (collector.c); and
+     * whether it may spin before it sleeps. */
+    bool is_led;
+    bool leader_may_spin;
 } AioBridge;
 
 extern PyType_Spec aio_bridge_spec;
@@ -103,6 +113,26 @@ extern PyType_Spec aio_bridge_spec;
  * from the start. Without a pool (NULL) it lives as long as the loop. Called on the
  * loop's thread. */
 AioBridge *aio_bridge_new(PyObject *module, PyObject *loop, struct AioPool *pool);
+
+/* The same without a loop: a new collector. */
+AioBridge *aio_bridge_new_collector(PyObject *module, struct AioPool *pool);
+
+/* Wake whoever looks after the mailbox. Any thread; no home's lock held. */
+void aio_channel_ring(AioChannel *channel);
+
+/* Deliver all that is in the mailbox of an open bridge. Owner only. 0; or -1 with an exception set
+ * that ends the loop's run, or whatever the owner does: what is left is delivered when it comes
+ * here again. */
+int aio_bridge_deliver_all(AioBridge *bridge);
+
+/* Settle as cancelled what is in flight, and stop it: its results are not waited for. */
+void aio_bridge_cancel_all(AioState *state, AioBridge *bridge);
+
+/* A bridge's method and slots: a collector has the same. */
+PyObject *aio_bridge_drain(PyObject *self, PyObject *ignored);
+int aio_bridge_traverse(PyObject *self, visitproc visit, void *arg);
+int aio_bridge_clear(PyObject *self);
+void aio_bridge_dealloc(PyObject *self);
 
 /* The loop's bridge for queues, made at first use; a new reference. */
 AioBridge *aio_bridge_for_queues(PyObject *module, PyObject *loop);

@@ -321,6 +321,16 @@ aio_coroutines_remove(AioTask *task)
     return true;
 }
 
+bool
+aio_coroutines_holds(AioTask *task)
+{
+    AioCoroutines *coroutines = &task->pool->coroutines;
+    pthread_mutex_lock(&coroutines->lock);
+    const bool is_waiting = !task->is_taken;
+    pthread_mutex_unlock(&coroutines->lock);
+    return is_waiting;
+}
+
 void
 aio_coroutines_cancel(AioTask *task)
 {

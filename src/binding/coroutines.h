@@ -52,6 +52,9 @@ AioPushResult aio_coroutines_submit(AioTask *task);
 /* Take out a call that no loop has begun: then it is the caller's; else false. */
 bool aio_coroutines_remove(AioTask *task);
 
+/* Whether that would succeed. Owner only. */
+bool aio_coroutines_holds(AioTask *task);
+
 /* A call that was taken has been abandoned: have it cancelled if it still runs. Its owner. */
 void aio_coroutines_cancel(AioTask *task);
 

@@ -12,6 +12,7 @@
 
 #include "call.h"
 #include "callbacks.h"
+#include "ticket.h"
 
 typedef struct FutureData {
     AioMail *mail;   /* borrowed, NULL once nothing can be cancelled any more */
@@ -26,12 +27,21 @@ future_data(PyObject *future)
     return PyObject_GetTypeData(future, Py_TYPE(future));
 }
 
+/* Where the future, of one of the three kinds, keeps its pointer. */
+static AioMail **
+slot_of(AioState *state, PyObject *future)
+{
+    if (Py_TYPE(future) == state->call_type) {
+        return aio_call_mail_slot(future);
+    }
+    return Py_TYPE(future) == state->future_type ? &future_data(future)->mail
+                                                 : aio_ticket_mail_slot(state, future);
+}
+
 void
 aio_future_bind(AioState *state, AioMail *mail)
 {
-    PyObject *future = mail->owner_future;
-    mail->owner_slot = Py_TYPE(future) == state->call_type ? aio_call_mail_slot(future)
-                                                           : &future_data(future)->mail;
+    mail->owner_slot = slot_of(state, mail->owner_future);
     *mail->owner_slot = mail;
 }
 
@@ -62,8 +72,7 @@ give_up(AioMail *mail)
 void
 aio_future_give_up(AioState *state, PyObject *future)
 {
-    give_up(Py_TYPE(future) == state->call_type ? *aio_call_mail_slot(future)
-                                                : future_data(future)->mail);
+    give_up(*slot_of(state, future));
 }
 
 /* ---- delivered by the loop ------------------------------------------------ */
@@ -118,6 +127,9 @@ aio_future_set_result(AioState *state, PyObject *future, PyObject *result)
     if (Py_TYPE(future) == state->call_type) {
         return aio_call_set_result(future, result);
     }
+    if (aio_ticket_has(state, future)) {
+        return aio_ticket_settle(state, future, AIO_HELPER_SET_RESULT, result);
+    }
     return settle(state, future,
                   Py_TYPE(future) == state->future_type ? state->base_set_result : NULL,
                   state->str_set_result, result);
@@ -129,9 +141,29 @@ aio_future_set_exception(AioState *state, PyObject *future, PyObject *exception)
     if (Py_TYPE(future) == state->call_type) {
         return aio_call_set_exception(future, exception);
     }
+    if (aio_ticket_has(state, future)) {
+        return aio_ticket_settle(state, future, AIO_HELPER_SET_EXCEPTION, exception);
+    }
     return settle(state, future,
                   Py_TYPE(future) == state->future_type ? state->base_set_exception : NULL,
                   state->str_set_exception, exception);
+}
+
+void
+aio_future_cancel(AioState *state, PyObject *future)
+{
+    if (aio_ticket_has(state, future)) {
+        /* What ends the program is not raised by this, but for a signal just now. */
+        if (aio_ticket_settle(state, future, AIO_HELPER_SET_CANCELLED, NULL) < 0) {
+            PyErr_WriteUnraisable(future);
+        }
+        return;
+    }
+    PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
+    if (cancelled == NULL) {
+        PyErr_WriteUnraisable(future);
+    }
+    Py_XDECREF(cancelled);
 }
 
 /* ---- methods ---------------------------------------------------------------- */

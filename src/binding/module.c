@@ -9,6 +9,7 @@
 
 #include "bridge.h"
 #include "call.h"
+#include "collector.h"
 #include "fork_child.h"
 #include "home.h"
 #include "interrupt.h"
@@ -24,6 +25,7 @@
 #include "shutdown.h"
 #include "sleep.h"
 #include "state.h"
+#include "ticket.h"
 #include "view.h"
 #include "worker.h"
 
@@ -54,6 +56,11 @@ static const struct {
     [AIO_HELPER_NOT_SHAREABLE_ERROR] = {"aiointerpreters.errors", "NotShareableError"},
     [AIO_HELPER_GET_RUNNING_LOOP] = {"asyncio", "get_running_loop"},
     [AIO_HELPER_FUTURE] = {"asyncio", "Future"},
+    [AIO_HELPER_CALL_FUTURE] = {"aiointerpreters._call_future", "CallFuture"},
+    [AIO_HELPER_SET_RESULT] = {"aiointerpreters._call_future", "set_result"},
+    [AIO_HELPER_SET_EXCEPTION] = {"aiointerpreters._call_future", "set_exception"},
+    [AIO_HELPER_SET_CANCELLED] = {"aiointerpreters._call_future", "set_cancelled"},
+    [AIO_HELPER_LOST_RACE] = {"concurrent.futures", "InvalidStateError"},
     [AIO_HELPER_PARTIAL] = {"functools", "partial"},
     [AIO_HELPER_MAIN_THREAD] = {"threading", "main_thread"},
     [AIO_HELPER_SHORT_REPR] = {"reprlib", "repr"},
@@ -134,6 +141,8 @@ module_exec(PyObject *module)
         {&state->str_poll, "poll"},
         {&state->str_call_soon, "call_soon"},
         {&state->str_raw, "raw"},
+        {&state->str_done, "done"},
+        {&state->str_ticket, "_ticket"},
     };
 
     aio_list_init(&state->shared_list);
@@ -146,6 +155,8 @@ module_exec(PyObject *module)
     }
     if ((state->pool_type = add_type(module, &aio_pool_spec)) == NULL ||
         (state->bridge_type = add_type(module, &aio_bridge_spec)) == NULL ||
+        (state->collector_type = add_type(module, &aio_collector_spec)) == NULL ||
+        (state->ticket_type = add_type(module, &aio_ticket_spec)) == NULL ||
         (state->call_type = add_type(module, &aio_call_spec)) == NULL ||
         (state->method_type = add_type(module, &aio_method_spec)) == NULL ||
         (state->memory_type = add_type(module, &aio_memory_spec)) == NULL ||
@@ -175,6 +186,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     AioState *state = aio_state_of_module(module);
     Py_VISIT(state->pool_type);
     Py_VISIT(state->bridge_type);
+    Py_VISIT(state->collector_type);
+    Py_VISIT(state->ticket_type);
     Py_VISIT(state->call_type);
     Py_VISIT(state->method_type);
     Py_VISIT(state->memory_type);
@@ -203,6 +216,8 @@ module_clear(PyObject *module)
     }
     Py_CLEAR(state->pool_type);
     Py_CLEAR(state->bridge_type);
+    Py_CLEAR(state->collector_type);
+    Py_CLEAR(state->ticket_type);
     Py_CLEAR(state->call_type);
     Py_CLEAR(state->method_type);
     Py_CLEAR(state->memory_type);
@@ -227,6 +242,8 @@ module_clear(PyObject *module)
     Py_CLEAR(state->str_poll);
     Py_CLEAR(state->str_call_soon);
     Py_CLEAR(state->str_raw);
+    Py_CLEAR(state->str_done);
+    Py_CLEAR(state->str_ticket);
     return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "pool.h"
 #include "shutdown.h"
 #include "task.h"
+#include "ticket.h"
 
 typedef struct PoolObject {
     PyObject_HEAD PyObject *module; /* owned: keeps the state in memory to the end */
@@ -283,10 +284,11 @@ typedef struct CallOptions {
     int64_t priority;
     int64_t timeout_ns, deadline_ns; /* negative: none */
     PyObject *context;               /* borrowed: a tuple; or NULL */
-    PyObject *coroutine; /* borrowed: it is the future (call.h); or NULL: that is a new one */
+    PyObject *coroutine;  /* borrowed: it is the future (call.h); or NULL: that is a new one */
+    AioBridge *collector; /* borrowed: the result comes there; or NULL: to the running loop */
 } CallOptions;
 
-static const CallOptions NO_OPTIONS = {0, AIO_NEVER, AIO_NEVER, NULL, NULL};
+static const CallOptions NO_OPTIONS = {0, AIO_NEVER, AIO_NEVER, NULL, NULL, NULL};
 
 /* All workers are busy with other tasks. False if this one would wait for ever. */
 static bool
@@ -334,6 +336,33 @@ refused:
     return -1;
 }
 
+/* The same, unless the bridge has been closed meanwhile, and with its time limits. */
+static int
+send_limited(AioState *state, AioPool *pool, AioBridge *bridge, AioTask *task, PyObject *future,
+             const CallOptions *options)
+{
+    if (bridge->channel == NULL) {
+        raise_closed(state, pool);
+        aio_task_free(task);
+        return -1;
+    }
+    if ((options->timeout_ns >= 0 || options->deadline_ns >= 0) &&
+        (task->expiry = aio_expiry_new(state, bridge, future, options->timeout_ns,
+                                       options->deadline_ns)) == NULL) {
+        aio_task_free(task);
+        return -1;
+    }
+    return send(state, pool, bridge, task, future);
+}
+
+/* To where the result shall come, a new reference; NULL with an exception set. */
+static AioBridge *
+bridge_for(AioState *state, PoolObject *object, const CallOptions *options)
+{
+    return options->collector != NULL ? (AioBridge *)Py_NewRef(options->collector)
+                                      : running_bridge(state, object);
+}
+
 static PyObject *
 submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, PyObject *kwargs,
        const CallOptions *options)
@@ -345,7 +374,7 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
     AioBridge *bridge = NULL;
     bool is_coroutine = false;
 
-    if (check_open(state, object) < 0 || (bridge = running_bridge(state, object)) == NULL) {
+    if (check_open(state, object) < 0 || (bridge = bridge_for(state, object, options)) == NULL) {
         return NULL;
     }
     if (aio_pool_object_lookup((PyObject *)object, callable, &function, &to_send, &is_coroutine) <
@@ -367,18 +396,18 @@ submit(AioState *state, PoolObject *object, PyObject *callable, PyObject *args, 
         future = Py_NewRef(options->coroutine);
         aio_call_begin(future, bridge->loop);
     }
-    else if ((future = aio_future_new(state)) == NULL) {
+    else if ((future = options->collector != NULL ? aio_ticket_new_future(state, bridge)
+                                                  : aio_future_new(state)) == NULL) {
         goto failed;
     }
     task->queue_node.priority = options->priority;
-    if ((options->timeout_ns >= 0 || options->deadline_ns >= 0) &&
-        (task->expiry = aio_expiry_new(state, bridge, future, options->timeout_ns,
-                                       options->deadline_ns)) == NULL) {
-        goto failed;
-    }
     AioTask *sent = task;
     task = NULL; /* whatever comes of it */
-    if (send(state, pool, bridge, sent, future) < 0) {
+    int failure;
+    Py_BEGIN_CRITICAL_SECTION(bridge);
+    failure = send_limited(state, pool, bridge, sent, future, options);
+    Py_END_CRITICAL_SECTION();
+    if (failure < 0) {
         goto failed;
     }
     Py_XDECREF(to_send);
@@ -409,12 +438,13 @@ aio_pool_object_pool(PyObject *object)
 }
 
 AioBridge *
-aio_pool_object_bridge(PyObject *object)
+aio_pool_object_bridge(PyObject *object, AioBridge *collector)
 {
     AioState *state = aio_pool_object_state(object);
+    const CallOptions options = {.collector = collector};
     return check_open(state, (PoolObject *)object) < 0
                ? NULL
-               : running_bridge(state, (PoolObject *)object);
+               : bridge_for(state, (PoolObject *)object, &options);
 }
 
 int
@@ -433,15 +463,13 @@ aio_pool_object_lookup(PyObject *object, PyObject *callable, AioFunction **funct
 int
 aio_pool_object_send(PyObject *object, AioBridge *bridge, AioTask *task, PyObject *future)
 {
-    AioState *state = aio_pool_object_state(object);
-    AioPool *pool = aio_pool_object_pool(object);
+    int result;
+    Py_BEGIN_CRITICAL_SECTION(bridge);
     /* The pool may have ended since, while encoding ran Python code for example. */
-    if (bridge->channel == NULL) {
-        raise_closed(state, pool);
-        aio_task_free(task);
-        return -1;
-    }
-    return send(state, pool, bridge, task, future);
+    result = send_limited(aio_pool_object_state(object), aio_pool_object_pool(object), bridge, task,
+                          future, &NO_OPTIONS);
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 /* functools.partial(f, *a, **k)(*args, **kwargs) is f(*a, *args, **{**k, **kwargs}):
@@ -544,6 +572,21 @@ parse_limit(PyObject *seconds, int64_t *limit_ns)
     return 0;
 }
 
+/* The options in the arguments from the fourth on: priority, timeout, deadline, context. 0, or -1
+ * with an exception set. */
+static int
+parse_options(PyObject *const *args, CallOptions *options)
+{
+    *options = NO_OPTIONS;
+    options->context = args[6] == Py_None ? NULL : args[6];
+    options->priority = PyLong_AsLongLong(args[3]);
+    return (options->priority == -1 && PyErr_Occurred()) ||
+                   parse_limit(args[4], &options->timeout_ns) < 0 ||
+                   parse_limit(args[5], &options->deadline_ns) < 0
+               ? -1
+               : 0;
+}
+
 static PyObject *
 pool_submit_with(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
@@ -553,17 +596,49 @@ pool_submit_with(PyObject *self, PyObject *const *args, Py_ssize_t count)
                                          "priority, timeout, deadline, context: tuple | None)");
         return NULL;
     }
-    options.context = args[6] == Py_None ? NULL : args[6];
-    options.coroutine = NULL;
-    options.priority = PyLong_AsLongLong(args[3]);
-    if ((options.priority == -1 && PyErr_Occurred()) ||
-        parse_limit(args[4], &options.timeout_ns) < 0 ||
-        parse_limit(args[5], &options.deadline_ns) < 0) {
-        return NULL;
-    }
-    return check_call(args) < 0
+    return check_call(args) < 0 || parse_options(args, &options) < 0
                ? NULL
                : submit_any((PoolObject *)self, args[0], args[1], null_if_empty(args[2]), &options);
+}
+
+bool
+aio_pool_object_has_collector(PyObject *object, PyObject *collector)
+{
+    const PoolObject *self = (PoolObject *)object;
+    if (Py_TYPE(collector) != state_of((PoolObject *)object)->collector_type) {
+        return false;
+    }
+    /* A closed one has no pool any more, and is refused when something is sent to it. */
+    const AioPool *pool = ((AioBridge *)collector)->pool;
+    return pool == NULL || pool == self->pool;
+}
+
+static PyObject *
+pool_submit_to(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    PoolObject *object = (PoolObject *)self;
+    CallOptions options;
+    if (count != 8 || (args[7] != Py_None && !PyTuple_CheckExact(args[7])) ||
+        !aio_pool_object_has_collector(self, args[0])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "submit_to(collector: of this pool, callable, args: tuple, kwargs: dict, "
+                        "priority, timeout, deadline, context: tuple | None)");
+        return NULL;
+    }
+    if (check_call(args + 1) < 0 || parse_options(args + 1, &options) < 0) {
+        return NULL;
+    }
+    options.collector = (AioBridge *)args[0];
+    return submit_any(object, args[1], args[2], null_if_empty(args[3]), &options);
+}
+
+static PyObject *
+pool_collector(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PoolObject *object = (PoolObject *)self;
+    return check_open(state_of(object), object) < 0
+               ? NULL
+               : (PyObject *)aio_bridge_new_collector(object->module, object->pool);
 }
 
 /* ---- workers ---- */
@@ -735,6 +810,15 @@ pool_get_forked(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+pool_get_failure(PyObject *self, void *Py_UNUSED(closure))
+{
+    PoolObject *object = (PoolObject *)self;
+    return atomic_load_explicit(&object->pool->broken, memory_order_acquire)
+               ? aio_failure_decode(state_of(object), &object->pool->failure, AIO_HELPER_BROKEN)
+               : Py_NewRef(Py_None);
+}
+
+static PyObject *
 pool_get_pending(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromLong(aio_pending_count(&((PoolObject *)self)->pool->unfinished));
@@ -795,6 +879,11 @@ static PyMethodDef pool_methods[] = {
     {"submit_with", (PyCFunction)(void (*)(void))pool_submit_with, METH_FASTCALL,
      PyDoc_STR("submit_with(callable, args, kwargs, priority, timeout, deadline, context): as "
                "submit.")},
+    {"collector", pool_collector, METH_NOARGS,
+     PyDoc_STR("A new Collector: where results of the pool come to, without a loop.")},
+    {"submit_to", (PyCFunction)(void (*)(void))pool_submit_to, METH_FASTCALL,
+     PyDoc_STR("submit_to(collector, callable, args, kwargs, priority, timeout, deadline, "
+               "context): as submit_with; a CallFuture, from any thread.")},
     {"takes_batches", aio_batching_py_takes_batches, METH_O,
      PyDoc_STR("takes_batches(callable): whether its calls may travel together.")},
     {"submit_batch", (PyCFunction)(void (*)(void))aio_batching_py_submit, METH_FASTCALL,
@@ -823,6 +912,8 @@ static PyMethodDef pool_methods[] = {
 };
 
 static PyGetSetDef pool_getset[] = {
+    {"failure", pool_get_failure, NULL,
+     PyDoc_STR("The BrokenRunner that calls fail with; None unless the pool is broken."), NULL},
     {"closing", pool_get_closing, NULL, PyDoc_STR("No more work is accepted."), NULL},
     {"forked", pool_get_forked, NULL, PyDoc_STR("This is a child of the pool's process."), NULL},
     {"pending", pool_get_pending, NULL, PyDoc_STR("Calls accepted and not done."), NULL},

@@ -17,9 +17,9 @@ AioState *aio_pool_object_state(PyObject *object);
 /* Borrowed. */
 struct AioPool *aio_pool_object_pool(PyObject *object);
 
-/* The bridge of the running loop, a new reference; NULL with an exception set if there is none,
- * or the pool takes no calls. */
-AioBridge *aio_pool_object_bridge(PyObject *object);
+/* The collector (borrowed), or if that is NULL the bridge of the running loop; a new reference.
+ * NULL with an exception set if there is none, or the pool takes no calls. */
+AioBridge *aio_pool_object_bridge(PyObject *object, AioBridge *collector);
 
 /* Raise why the pool takes no calls any more. */
 void aio_pool_object_raise_closed(PyObject *object);
@@ -32,6 +32,9 @@ int aio_pool_object_lookup(PyObject *object, PyObject *callable, AioFunction **f
  * set. */
 int aio_pool_object_send(PyObject *object, AioBridge *bridge, struct AioTask *task,
                          PyObject *future);
+
+/* Whether `collector`, any object, is a collector of the pool's, or a closed one. */
+bool aio_pool_object_has_collector(PyObject *object, PyObject *collector);
 
 /* Its module, borrowed. */
 PyObject *aio_pool_object_module(PyObject *pool);

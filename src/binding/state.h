@@ -41,6 +41,11 @@ typedef enum AioHelper {
     AIO_HELPER_NOT_SHAREABLE_ERROR,
     AIO_HELPER_GET_RUNNING_LOOP,
     AIO_HELPER_FUTURE,
+    AIO_HELPER_CALL_FUTURE, /* the class of futures that no loop waits for */
+    AIO_HELPER_SET_RESULT,  /* that settle one of these: what does not know of us */
+    AIO_HELPER_SET_EXCEPTION,
+    AIO_HELPER_SET_CANCELLED,
+    AIO_HELPER_LOST_RACE, /* what these raise where it is settled */
     AIO_HELPER_PARTIAL,
     AIO_HELPER_SHORT_REPR,
     AIO_HELPER_MAIN_THREAD,
@@ -56,6 +61,8 @@ typedef enum AioHelper {
 typedef struct AioState {
     PyTypeObject *pool_type;
     PyTypeObject *bridge_type;
+    PyTypeObject *collector_type;
+    PyTypeObject *ticket_type;
     PyTypeObject *memory_type;
     PyTypeObject *parcel_type;
     PyTypeObject *queue_type;
@@ -79,6 +86,8 @@ typedef struct AioState {
     PyObject *str_poll;
     PyObject *str_call_soon;
     PyObject *str_raw;
+    PyObject *str_done;
+    PyObject *str_ticket;
 
     struct AioHome *home;                /* a reference; see home.h */
     struct AioWorker *worker;            /* whose interpreter this is, borrowed; NULL: nobody's */

@@ -137,11 +137,7 @@ aio_task_deliver(AioState *state, AioTask *task)
     aio_task_free(task);
     aio_home_settle(state->home);
     if (value == NULL) {
-        PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancel);
-        if (cancelled == NULL) {
-            PyErr_WriteUnraisable(future);
-        }
-        Py_XDECREF(cancelled);
+        aio_future_cancel(state, future);
     }
     else {
         ended = is_exception ? aio_future_set_exception(state, future, value)
@@ -166,6 +162,41 @@ aio_task_take_back(AioTask *task)
                                     : aio_taskqueue_remove(&task->pool->queue, &task->queue_node);
 }
 
+/* It has been taken back. */
+static void
+free_taken_back(AioTask *task)
+{
+    AioPool *pool = aio_pool_acquire(task->pool);
+    const long weight = aio_task_weight(task);
+    aio_mail_abandon(&task->mail);
+    aio_task_free(task);
+    aio_pending_done_many(&pool->unfinished, weight);
+    if (atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
+        aio_workers_hurry(pool); /* it may have been the last thing to do */
+    }
+    aio_pool_release(pool);
+}
+
+bool
+aio_task_withdraw(AioTask *task)
+{
+    const bool taken = task->prefetch == NULL && aio_task_take_back(task);
+    if (taken) {
+        free_taken_back(task);
+    }
+    return taken;
+}
+
+bool
+aio_task_is_waiting(AioTask *task)
+{
+    if (task->prefetch != NULL) {
+        return false;
+    }
+    return task->is_coroutine ? aio_coroutines_holds(task)
+                              : aio_taskqueue_holds(&task->pool->queue, &task->queue_node);
+}
+
 void
 aio_task_abandon(AioTask *task)
 {
@@ -175,15 +206,7 @@ aio_task_abandon(AioTask *task)
         return;
     }
     if (aio_task_take_back(task)) {
-        const long weight = aio_task_weight(task);
-        aio_mail_abandon(&task->mail);
-        aio_pool_acquire(pool);
-        aio_task_free(task);
-        aio_pending_done_many(&pool->unfinished, weight);
-        if (atomic_load_explicit(&pool->closing, memory_order_relaxed)) {
-            aio_workers_hurry(pool); /* it may have been the last thing to do */
-        }
-        aio_pool_release(pool);
+        free_taken_back(task);
         return;
     }
     if (task->expiry != NULL) {

@@ -108,6 +108,13 @@ void aio_task_complete(AioTask *task, AioTaskStatus status);
 /* Take the task back, if nobody has begun it: true, and it is the caller's. Owner only. */
 bool aio_task_take_back(AioTask *task);
 
+/* As take back, but for one whose result is being copied; and free it, with its future let go.
+ * Owner only, not in a forked child. */
+bool aio_task_withdraw(AioTask *task);
+
+/* Whether nobody has begun it. Owner only, not in a forked child. */
+bool aio_task_is_waiting(AioTask *task);
+
 /* Nobody waits for the task any more: take it back if it is still queued, and interrupt
  * it if it runs. Owner only. */
 void aio_task_abandon(AioTask *task);

@@ -502,6 +502,15 @@ aio_taskqueue_remove(AioTaskQueue *queue, AioTaskNode *node)
     return queued;
 }
 
+bool
+aio_taskqueue_holds(AioTaskQueue *queue, const AioTaskNode *node)
+{
+    pthread_mutex_lock(&queue->lock);
+    const bool queued = aio_list_is_linked(&node->link) || aio_heap_is_linked(&node->heap_node);
+    pthread_mutex_unlock(&queue->lock);
+    return queued;
+}
+
 void
 aio_taskqueue_close(AioTaskQueue *queue)
 {

@@ -160,6 +160,9 @@ void aio_taskqueue_await_nudge(AioTaskQueue *queue, AioConsumer *consumer);
 /* Take `node` out if it is still queued (then it is the caller's); else false. */
 bool aio_taskqueue_remove(AioTaskQueue *queue, AioTaskNode *node);
 
+/* Whether `node`, which nobody frees meanwhile, is still queued. Any thread. */
+bool aio_taskqueue_holds(AioTaskQueue *queue, const AioTaskNode *node);
+
 /* Refuse pushes, and let the consumers go once it is empty. Idempotent. The queue
  * must be kept alive until this returns, even if all consumers have gone by then. */
 void aio_taskqueue_close(AioTaskQueue *queue);
