@@ -75,7 +75,7 @@ $(VENV)/.made: $(BUILD)/python
 $(VENV)/.filled: $(VENV)/.made pyproject.toml
 	$(call say,installing the tools to build and test with into $(VENV))
 	@$(UV_INSTALL) --group build --group test
-	@for name in uvloop numpy; do \
+	@for name in uvloop numpy ray; do \
 	     $(UV_INSTALL) --group $$name --only-binary $$name 2>/dev/null \
 	     || echo "make: no $$name for Python $(PYTHON_VERSION); the tests do without"; \
 	 done
@@ -130,7 +130,8 @@ test: build core-test
 # What `make check` leaves to `make test`: programs by the dozen, and long runs.
 LENGTHY = stress test_leaks.py test_ending.py test_main_functions.py test_views.py test_blobs.py \
     test_renewal.py test_left_threads.py test_interrupt.py test_coroutines.py test_coroutine_control.py \
-    test_size.py test_expiry_races.py test_signals.py test_worker_abuse.py test_forking.py
+    test_size.py test_expiry_races.py test_signals.py test_worker_abuse.py test_forking.py \
+    test_dask.py test_ray.py
 
 check: build core-test
 	$(call say,quick tests with Python $(PYTHON_VERSION))
@@ -201,8 +202,10 @@ asan_python = LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC
     UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
     build/$(PYTHON_VERSION)-asan/venv/bin/python
 
-# These test programs that measure, and none of the extension's code.
-NO_EXTENSION = test_bench.py test_bench_sections.py test_report.py test_scaling_model.py
+# These test programs that measure, and none of the extension's code; or clusters of processes, of
+# which some can't have the sanitizer's library.
+NO_EXTENSION = test_bench.py test_bench_sections.py test_report.py test_scaling_model.py \
+    test_dask.py test_ray.py
 
 asan:
 	@$(asan_build)

@@ -114,10 +114,10 @@ def test_the_web_service_answers_others_while_it_renders(port: int) -> None:
 
 
 def test_the_web_service_stops_what_takes_too_long() -> None:
-    with served(app=SERVE.replace("import web\n", "import web; web.LIMIT = 1\n")) as port:
+    with served(app=SERVE.replace("import web\n", "import web; web.LIMIT = 3\n")) as port:
         text = (EXAMPLES.parent / "docs" / "architecture.md").read_text(encoding="utf-8") * 1000
 
-        assert ask(port, "/render", text) == (503, "Rendering this takes more than 1 seconds.\n")
+        assert ask(port, "/render", text) == (503, "Rendering this takes more than 3 seconds.\n")
         assert ask(port, "/render", "again") == (200, "<p>again</p>")
 
 
