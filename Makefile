@@ -32,7 +32,7 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-docs bench-values bench-web bench-more web scaling asan stress fuzz clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-docs bench-values bench-web bench-beyond bench-more web scaling asan stress fuzz clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -48,6 +48,7 @@ help:
 	@echo "make bench       measure, beside other packages    (ARGS='latency --quick'; make bench-record: keep the results)"
 	@echo "make bench-values   how values cross               make bench-more   stopping, memory, values"
 	@echo "make bench-web   a web service under load; writes benchmarks/results/serving.json"
+	@echo "make bench-beyond   what a task costs on Dask and Ray; writes benchmarks/results/beyond.json"
 	@echo "make bench-docs  rewrite the tables and plots of docs/ and README.md from benchmarks/results/"
 	@echo "make scaling     measure, and rewrite the tables and plots of docs/scaling.md"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
@@ -168,7 +169,11 @@ $(VENV)/.plots: $(VENV)/.filled
 	@$(UV_INSTALL) --group plots
 	@touch $@
 
-# The tables and plots of docs/benchmarks.md and docs/web.md, from what has been recorded.
+# What a task costs on Dask and Ray, some minutes as well.
+bench-beyond: build
+	@$(BIN)/python benchmarks/beyond.py --json benchmarks/results/beyond.json $(ARGS)
+
+# The tables and plots of docs/benchmarks.md, docs/web.md and more, from what has been recorded.
 bench-docs: build $(VENV)/.plots
 	@$(BIN)/python benchmarks/report.py $(ARGS)
 

@@ -1,7 +1,8 @@
-"""Make the tables and plots of docs/benchmarks.md, docs/web.md and the README from their results.
+"""Make the tables and plots of docs/ and the README from their results.
 
     make bench-record PYTHON_VERSION=3.14      # measures, and writes benchmarks/results/3.14.json
     make bench-web                             # likewise, benchmarks/results/serving.json
+    make bench-beyond                          # likewise, benchmarks/results/beyond.json
     make bench-docs                            # this program
 
 Parts of a Python's results may be in files of their own, 3.14-lag.json, each the suite's --json.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+import _report_beyond
 import _report_serving
 from _report_data import Results
 from _report_plots import draw
@@ -37,6 +39,7 @@ PLACES = {
     "serving-machine": [_report_serving.PLOT],
 }
 PAGES = (Path("docs", "benchmarks.md"), Path("README.md"))
+BEYOND_PAGES = (Path("docs", "scaling.md"),)
 SERVING_PAGES = (Path("docs", "web.md"),)
 PLACE = re.compile(
     r"(?P<begin><!-- begin: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end: (?P=name) -->)", re.DOTALL
@@ -62,6 +65,13 @@ def report_serving(results: Path, root: Path) -> None:
     found = _report_serving.Serving.read(results)
     blocks = {name: partial(block, found) for name, block in _report_serving.BLOCKS.items()}
     rewrite(root, SERVING_PAGES, blocks, _report_serving.draw(found, root / PLOTS))
+
+
+def report_beyond(results: Path, root: Path) -> None:
+    """Likewise, of what there is beyond one process."""
+    found = _report_beyond.read(results)
+    blocks = {name: partial(block, found) for name, block in _report_beyond.BLOCKS.items()}
+    rewrite(root, BEYOND_PAGES, blocks, {})
 
 
 def rewrite(root: Path, pages: Iterable[Path], blocks: Blocks, plots: dict[str, str]) -> None:
@@ -97,4 +107,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     report(options.results, options.root)
     report_serving(options.results, options.root)
-    print(f"written: {', '.join(map(str, (*PAGES, *SERVING_PAGES)))} and {PLOTS}/")
+    report_beyond(options.results, options.root)
+    pages = ", ".join(map(str, (*PAGES, *SERVING_PAGES, *BEYOND_PAGES)))
+    print(f"written: {pages} and {PLOTS}/")

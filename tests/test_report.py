@@ -270,3 +270,30 @@ def test_all_of_a_web_services_figures_have_a_place() -> None:
     ]
 
     assert found == list(_report_serving.BLOCKS)
+
+
+def test_what_was_measured_of_clusters_has_a_place(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for page in report.BEYOND_PAGES:
+        (tmp_path / page).write_text(OWN_WORDS + (ROOT / page).read_text("utf-8"))
+    raw = {
+        "machine": "made up",
+        "alone_ms": 10.0,
+        "rows": [
+            {
+                "side": "Dask, threads",
+                "empty_us": [900, 1000, 2000],
+                "busy_ms": [10.0, 11.0, 9.0],
+                "memory_mib": 123.4,
+                "start_s": 2.0,
+            }
+        ],
+    }
+    (tmp_path / "beyond.json").write_text(json.dumps(raw))
+
+    report.report_beyond(tmp_path, tmp_path)
+    text = part(tmp_path, "beyond", "docs/scaling.md")
+    assert "| Dask, threads | 1,000 us | 10 ms | 1.00 | 123 MiB | 2.0 s |" in text
+
+    report.report_beyond(tmp_path / "nowhere", tmp_path)
+    assert part(tmp_path, "beyond", "docs/scaling.md").strip() == NOT_MEASURED
