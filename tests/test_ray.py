@@ -43,12 +43,15 @@ def pool(cluster: None) -> Iterator[Any]:
     pool.close()
 
 
-def test_calls_run_in_the_interpreters_of_one_process(pool: Any) -> None:
-    found = set(ray.get([pool.submit(work.where, number) for number in range(200)]))
+def test_calls_run_at_the_same_time_in_the_interpreters_of_one_process(
+    pool: Any, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    first, second = ray.get([pool.submit(work.meet, str(fifo), mode) for mode in "rw"])
 
-    assert len({process for process, _ in found}) == 1
-    assert os.getpid() not in {process for process, _ in found}
-    assert {name for _, name in found} == {"ray-0", "ray-1"}
+    assert first[0] == second[0] != os.getpid()
+    assert {first[1], second[1]} == {"ray-0", "ray-1"}
 
 
 def test_refs_are_replaced_by_what_they_refer_to(pool: Any) -> None:

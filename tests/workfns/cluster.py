@@ -35,8 +35,8 @@ class OddError(Exception):
         super().__init__(f"{number} is odd")
         self.number = number
 
-    def __reduce__(self) -> tuple[type, tuple[int]]:
-        return type(self), (self.number,)
+    def __reduce__(self) -> tuple[type, tuple[int], dict[str, object]]:
+        return type(self), (self.number,), self.__dict__
 
 
 def refuse(number: int) -> int:
@@ -65,3 +65,9 @@ def spin(fifo: str) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+def meet(fifo: str, mode: str) -> tuple[int, str | None]:
+    """Wait for one that opens the other end, and so runs at the same time."""
+    with open(fifo, mode):
+        return where(0)
