@@ -30,6 +30,7 @@ def grown_by(name: str, *arguments: str, limit: float = 55) -> float:
     "name",
     [
         "tasks",
+        "executor",
         "failures",
         "cancelled",
         "coroutines",

@@ -53,7 +53,8 @@ class Executor(ThreadPoolExecutor):
     Args:
         max_workers: How many workers, at most; by default as many as the process may use
             processors.
-        thread_name_prefix: Names the workers: ``"prefix-0"`` and so on.
+        thread_name_prefix: Names the workers: ``"prefix-0"`` and so on; by default the class's name
+            and a number.
         initializer: A function that every worker calls first. If it raises, the executor is broken:
             all calls fail with :exc:`BrokenRunner`, a ``BrokenExecutor``.
         initargs: The arguments for ``initializer``.
@@ -90,7 +91,7 @@ class Executor(ThreadPoolExecutor):
         if not isinstance(thread_name_prefix, str):
             kind = _checks.kind(thread_name_prefix)
             raise TypeError(f"thread_name_prefix must be a string, not {kind}")
-        prefix = thread_name_prefix or f"Executor-{_next_number()}"
+        prefix = thread_name_prefix or f"{type(self).__name__}-{_next_number()}"
         super().__init__(max_workers, prefix)
         #: Of the workers; it isn't started before the first call.
         self._service = _Service(
@@ -280,10 +281,11 @@ class _Service:
         """Settle futures, until the workers have ended."""
         try:
             self._collector.run()
-        except BaseException:  # where it runs, in a worker, everything is stopped
+        except BaseException:
             pool.close(True, True)
             self._collector.close()
-            raise
+            if not _core.in_worker():  # where everything is stopped when the worker ends
+                raise
         finally:
             failure = pool.failure
             if failure is not None:
