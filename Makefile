@@ -32,11 +32,12 @@ say = @echo "make: $(1)"
 # A virtual environment that is active around a reader's shell mustn't leak into the build.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
-.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-docs bench-values bench-more scaling asan stress fuzz clean FORCE
+.PHONY: help venv build demo test check core-test lint format typecheck bench bench-record bench-docs bench-values bench-web bench-beyond bench-more web scaling asan stress fuzz clean FORCE
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo        crawl real pages, parsing in one thread and in subinterpreters"
+	@echo "make web         a web service that renders Markdown in subinterpreters, on port 8000"
 	@echo "make test        build, then all tests: the Python ones and the C core's"
 	@echo "make check       build, then the quick tests: under a minute"
 	@echo "make build       build and install the package into $(VENV)"
@@ -46,7 +47,9 @@ help:
 	@echo "make fuzz        arbitrary bytes for the decoder of messages        (FUZZ_SECONDS=600)"
 	@echo "make bench       measure, beside other packages    (ARGS='latency --quick'; make bench-record: keep the results)"
 	@echo "make bench-values   how values cross               make bench-more   stopping, memory, values"
-	@echo "make bench-docs  rewrite the tables and plots of docs/benchmarks.md from benchmarks/results/"
+	@echo "make bench-web   a web service under load; writes benchmarks/results/serving.json"
+	@echo "make bench-beyond   what a task costs on Dask and Ray; writes benchmarks/results/beyond.json"
+	@echo "make bench-docs  rewrite the tables and plots of docs/ and README.md from benchmarks/results/"
 	@echo "make scaling     measure, and rewrite the tables and plots of docs/scaling.md"
 	@echo "make lint        ruff, clang-format    make typecheck   mypy --strict"
 	@echo "make format      lay out the code      make clean       remove build/"
@@ -73,7 +76,7 @@ $(VENV)/.made: $(BUILD)/python
 $(VENV)/.filled: $(VENV)/.made pyproject.toml
 	$(call say,installing the tools to build and test with into $(VENV))
 	@$(UV_INSTALL) --group build --group test
-	@for name in uvloop numpy pillow orjson anyio trio; do \
+	@for name in uvloop numpy pillow orjson anyio trio ray; do \
 	     $(UV_INSTALL) --group $$name --only-binary $$name 2>/dev/null \
 	     || echo "make: no $$name for Python $(PYTHON_VERSION); the tests do without"; \
 	 done
@@ -118,6 +121,9 @@ demo: build
 	$(call say,running examples/crawl.py)
 	@$(BIN)/python examples/crawl.py
 
+web: build
+	@$(BIN)/python examples/web.py $(ARGS)
+
 test: build core-test
 	$(call say,testing with Python $(PYTHON_VERSION))
 	@$(BIN)/python -m pytest $(ARGS)
@@ -125,7 +131,8 @@ test: build core-test
 # What `make check` leaves to `make test`: programs by the dozen, and long runs.
 LENGTHY = stress test_leaks.py test_ending.py test_main_functions.py test_views.py test_blobs.py \
     test_renewal.py test_left_threads.py test_interrupt.py test_coroutines.py test_coroutine_control.py \
-    test_size.py test_expiry_races.py test_signals.py test_worker_abuse.py test_forking.py test_anyio.py
+    test_size.py test_expiry_races.py test_signals.py test_worker_abuse.py test_forking.py test_anyio.py \
+    test_dask.py test_ray.py
 
 check: build core-test
 	$(call say,quick tests with Python $(PYTHON_VERSION))
@@ -143,18 +150,30 @@ bench-record: bench
 
 # What else is measured, about this package by itself.
 bench-more: build
-	@for program in $(filter-out benchmarks/report.py,$(wildcard benchmarks/[!_]*.py)); do \
+	@for program in $(filter-out benchmarks/report.py benchmarks/serving.py benchmarks/beyond.py,$(wildcard benchmarks/[!_]*.py)); do \
 	     echo "make: running $$program"; $(BIN)/python $$program $(ARGS) || exit 1; \
 	 done
 
 bench-values: build
 	@$(BIN)/python benchmarks/values.py $(ARGS)
 
+$(VENV)/.load: $(VENV)/.filled
+	@$(UV_INSTALL) --group load
+	@touch $@
+
+# A web service under load, some minutes of a quiet machine: where it renders, and how responsive it is.
+bench-web: build $(VENV)/.load
+	@$(BIN)/python benchmarks/serving.py --json benchmarks/results/serving.json $(ARGS)
+
 $(VENV)/.plots: $(VENV)/.filled
 	@$(UV_INSTALL) --group plots
 	@touch $@
 
-# The tables and plots of docs/benchmarks.md, from what `make bench-record` has kept.
+# What a task costs on Dask and Ray, some minutes as well.
+bench-beyond: build
+	@$(BIN)/python benchmarks/beyond.py --json benchmarks/results/beyond.json $(ARGS)
+
+# The tables and plots of docs/benchmarks.md, docs/web.md and more, from what has been recorded.
 bench-docs: build $(VENV)/.plots
 	@$(BIN)/python benchmarks/report.py $(ARGS)
 
@@ -188,8 +207,10 @@ asan_python = LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC
     UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
     build/$(PYTHON_VERSION)-asan/venv/bin/python
 
-# These test programs that measure, and none of the extension's code.
-NO_EXTENSION = test_bench.py test_bench_sections.py test_report.py test_scaling_model.py
+# These test programs that measure, and none of the extension's code; or clusters of processes, of
+# which some can't have the sanitizer's library.
+NO_EXTENSION = test_bench.py test_bench_sections.py test_report.py test_scaling_model.py \
+    test_dask.py test_ray.py
 
 asan:
 	@$(asan_build)

@@ -188,6 +188,14 @@ def machine() -> str:
     )
 
 
+def processor() -> str:
+    """Return the processor's name, as Linux tells it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown processor"
+
+
 def show(text: str = "") -> None:
     """Print at once, also into a pipe."""
     print(text)

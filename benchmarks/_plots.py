@@ -14,6 +14,26 @@ COLOURS = ["#2f8fd0", "#e07b1a", "#1fa37c", "#c3699c", "#a58b12", "#7a6fd0"]
 
 def figure(title: str, x: str, y: str, size: tuple[float, float] = (7.2, 4.2)) -> tuple[Any, Any]:
     """Return a new figure and its axes, both logarithmic."""
+    pyplot = _styled()
+    drawing, axes = pyplot.subplots(figsize=size, layout="constrained")
+    axes.set(title=title, xlabel=x, ylabel=y, xscale="log", yscale="log")
+    axes.grid(True)
+    return drawing, axes
+
+
+def grid(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    """Return a new figure with panels, and their axes, by row and column."""
+    pyplot = _styled()
+    drawing, axes = pyplot.subplots(
+        rows, columns, figsize=size, layout="constrained", squeeze=False
+    )
+    for panel in axes.flat:
+        panel.grid(True)
+    return drawing, axes
+
+
+def _styled() -> Any:
+    """Return matplotlib's pyplot, with our style."""
     import matplotlib as mpl
     from cycler import cycler
 
@@ -40,10 +60,7 @@ def figure(title: str, x: str, y: str, size: tuple[float, float] = (7.2, 4.2)) -
             "legend.frameon": False,
         }
     )
-    drawing, axes = pyplot.subplots(figsize=size, layout="constrained")
-    axes.set(title=title, xlabel=x, ylabel=y, xscale="log", yscale="log")
-    axes.grid(True)
-    return drawing, axes
+    return pyplot
 
 
 def save(drawing: Any, path: Path) -> None:

@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _common import HERE, cores, machine, show, watching_others
+from _common import HERE, cores, machine, processor, show, watching_others
 from _scaling_report import Measured, report
 
 from aiointerpreters._bench._loops import LOOPS
@@ -78,14 +78,6 @@ def loops(count: int, quick: bool) -> Any:
 
 
 MEASURES = {"core": core_costs, "costs": costs, "closed": closed, "loops": loops}
-
-
-def processor() -> str:
-    """Return the processor's name, as Linux tells it."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown processor"
 
 
 def main() -> None:

@@ -504,3 +504,27 @@ def test_a_script_without_a_guard_is_told_so_of_a_coroutine_function_too(program
     assert ended.status == 1
     assert ended.out == ""
     assert "if __name__ == '__main__':" in ended.err
+
+
+def test_functions_are_found_where_a_module_has_imported_multiprocessing(program: Program) -> None:
+    program.write("imports_it.py", "import multiprocessing\n\ndef early(n):\n    return n\n")
+    ended = program(
+        """
+        import asyncio
+        from aiointerpreters import Runner
+        from imports_it import early
+
+        def square(n):
+            return n * n
+
+        async def main():
+            async with Runner(workers=1) as runner:
+                print(await runner.run(early, 3), await runner.run(square, 7))
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+        """
+    )
+
+    ended.assert_fine()
+    assert ended.out == "3 49\n"

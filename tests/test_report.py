@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import _report_serving
 import report
 from _report_plots import PLOTS
 from _report_tables import BLOCKS, NOT_MEASURED
@@ -227,3 +228,72 @@ def test_our_own_pages_have_a_place_for_everything() -> None:
     }
 
     assert found == set(BLOCKS)
+
+
+# ---- a web service under load ----
+
+
+@pytest.fixture
+def web_page(tmp_path: Path) -> Path:
+    """A checkout with a page for it."""
+    (tmp_path / "docs").mkdir()
+    places = [f"<!-- begin: {name} -->\n<!-- end: {name} -->\n" for name in _report_serving.BLOCKS]
+    (tmp_path / "docs" / "web.md").write_text("\n".join([OWN_WORDS, *places]))
+    return tmp_path
+
+
+def test_a_web_services_figures_are_medians_over_the_rounds(web_page: Path) -> None:
+    report.report_serving(RESULTS, web_page)
+
+    text = part(web_page, "serving-pages", "docs/web.md")
+    assert "2 texts of 1.5 kB, mean; 8 ms each" in text
+    assert "| on the loop | 100 | 80 ms | 90 ms | 70 ms |" in text
+    assert "| **Runner, giving way** | 200 | 40 ms | 50 ms | 0.50 ms | 0.99 ms | 1 ms |" in text
+    assert part(web_page, "serving-comments", "docs/web.md").strip() == NOT_MEASURED
+    picture = (web_page / "docs" / "plots" / "serving.svg").read_text()
+    assert ">Runner, giving way</text>" in picture
+    assert "(plots/serving.svg)" in part(web_page, "serving-machine", "docs/web.md")
+
+
+def test_a_web_service_that_was_not_measured_has_no_figures(web_page: Path) -> None:
+    report.report_serving(web_page, web_page)
+
+    for name in _report_serving.BLOCKS:
+        assert part(web_page, name, "docs/web.md").strip() == NOT_MEASURED
+
+
+def test_all_of_a_web_services_figures_have_a_place() -> None:
+    found = [
+        match["name"]
+        for page in report.SERVING_PAGES
+        for match in report.PLACE.finditer((ROOT / page).read_text("utf-8"))
+    ]
+
+    assert found == list(_report_serving.BLOCKS)
+
+
+def test_what_was_measured_of_clusters_has_a_place(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for page in report.BEYOND_PAGES:
+        (tmp_path / page).write_text(OWN_WORDS + (ROOT / page).read_text("utf-8"))
+    raw = {
+        "machine": "made up",
+        "alone_ms": 10.0,
+        "rows": [
+            {
+                "side": "Dask, threads",
+                "empty_us": [900, 1000, 2000],
+                "busy_ms": [10.0, 11.0, 9.0],
+                "memory_mib": 123.4,
+                "start_s": 2.0,
+            }
+        ],
+    }
+    (tmp_path / "beyond.json").write_text(json.dumps(raw))
+
+    report.report_beyond(tmp_path, tmp_path)
+    text = part(tmp_path, "beyond", "docs/scaling.md")
+    assert "| Dask, threads | 1,000 us | 10 ms | 1.00 | 123 MiB | 2.0 s |" in text
+
+    report.report_beyond(tmp_path / "nowhere", tmp_path)
+    assert part(tmp_path, "beyond", "docs/scaling.md").strip() == NOT_MEASURED

@@ -933,3 +933,24 @@ def test_options_of_a_wrong_type_are_named(options: dict[str, Any], message: str
 def test_an_initarg_that_cannot_be_sent_is_named() -> None:
     with pytest.raises(NotShareableError, match=r"initargs\[1\]: lock cannot be sent"):
         Runner(initializer=print, initargs=(1, threading.Lock())).start()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_workers_may_import_datetime_at_the_same_time(program: Program, attempt: int) -> None:
+    ended = program(
+        """
+        import asyncio
+        import importlib
+        from aiointerpreters import Runner
+
+        async def main():
+            async with Runner(workers=4) as runner:
+                calls = (runner.run(importlib.import_module, "datetime") for _ in range(16))
+                await asyncio.gather(*calls, return_exceptions=True)  # modules can't be sent
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+        """
+    )
+
+    ended.assert_fine()

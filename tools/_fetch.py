@@ -5,6 +5,7 @@ Nothing here touches the system.  Everything lands below one cache folder:
     ~/.cache/aiointerpreters/       (or $XDG_CACHE_HOME/…, or $AIOINTERPRETERS_CACHE itself)
         cpython/3.14/               a CPython made of Debian packages   (tools/cpython)
         debian/NAME/                one Debian package, unpacked        (tools/debian-package)
+        debian-programs/NAME/       one with all that it depends on     (tools/debian-program)
         programs/NAME               a program taken from a PyPI wheel   (tools/uv)
         apt/                        apt's own lists for Debian testing
 
@@ -131,6 +132,34 @@ def debian_folder(package):
             with made_whole(folder) as temporary:
                 unpack_debian([package], temporary, dependencies=False)
     return folder
+
+
+def debian_program(package):
+    """The path of a Debian package's program of the same name, unpacked with its libraries."""
+    folder = cache("debian-programs", package)
+    program = folder / "usr" / "bin" / package
+    with locked(f"debian-program-{package}"):
+        if not program.exists():
+            say(f"unpacking Debian's {package} and its libraries into {folder}")
+            with made_whole(folder) as temporary:
+                unpack_debian([package], temporary, dependencies=True)
+                use_own_libraries(temporary / "usr" / "bin" / package, temporary, folder)
+    return program
+
+
+def use_own_libraries(program, temporary, folder):
+    """Let an unpacked program, which will live in `folder`, use the C library unpacked beside it.
+
+    The program names its loader, and so its C library, by an absolute path, and finds its libraries
+    where the loader looks: both are set to those unpacked beside it, since the machine's own may be
+    older.  RPATH, not RUNPATH, as it has to hold for the libraries' libraries as well.
+    """
+    libraries = next(temporary.glob("usr/lib/*/libc.so.6")).parent
+    home = folder / libraries.relative_to(temporary)
+    patchelf = get_program("patchelf")
+    loader = Path(run(patchelf, "--print-interpreter", program).strip()).name
+    run(patchelf, "--set-interpreter", home / loader, "--force-rpath", "--set-rpath", home, program)
+    return libraries / loader
 
 
 def unpack_debian(packages, folder, dependencies):

@@ -30,6 +30,10 @@ _info: MainInfo = None if _told is None else _told[0]
 _described: tuple[ModuleType | None, MainInfo] | None = None
 _is_loading = False
 
+#: The program's main module, as a worker has loaded it. (What `sys.modules` has under that name may
+#: be the worker's empty one: to import multiprocessing puts it there.)
+_loaded: ModuleType | None = None
+
 #: Held while a worker loads the main script, or another file: its two threads may both want it.
 loading = RLock()
 
@@ -76,15 +80,16 @@ def load() -> ModuleType:
     if _info is None:
         return sys.modules["__main__"]
     with loading:
-        return sys.modules.get(WORKER_NAME) or _load(*_info)
+        return _loaded or _load(*_info)
 
 
 def _load(kind: str, where: str) -> ModuleType:
-    global _is_loading
+    global _is_loading, _loaded
     module = type(sys)(WORKER_NAME)
     workers_own = sys.modules["__main__"]
     # Pickle and typing look a module up by name while its body runs.
     sys.modules[WORKER_NAME] = sys.modules["__main__"] = module
+    _loaded = module
     _is_loading = True
     try:
         if kind == "module":
@@ -92,6 +97,7 @@ def _load(kind: str, where: str) -> ModuleType:
         else:
             _execute_path(module, where)
     except BaseException as error:
+        _loaded = None
         sys.modules.pop(WORKER_NAME, None)
         sys.modules["__main__"] = workers_own
         error.add_note(

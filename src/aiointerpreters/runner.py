@@ -27,6 +27,10 @@ from .errors import InterpreterError, NotShareableError, RunnerError
 
 if TYPE_CHECKING:
     from ._where import Elsewhere
+if sys.version_info < (3, 14):
+    # The process may crash if two workers import it at the same time, or end with it, and the main
+    # interpreter has not imported it before (python/cpython#136421, #136423).
+    import datetime as datetime
 
 __all__ = ("InterpreterError", "Runner", "RunnerError", "get_module_info")
 
