@@ -68,7 +68,7 @@ async def look_at_stats(actor: Actor) -> None:
     for name, runner in actor.act.runners.items():
         stats = runner.stats()
         counts = [field for field in stats if isinstance(field, int)]
-    if min(counts) < 0 or stats.queued > stats.pending or stats.replaced > stats.started:
+        if min(counts) < 0 or stats.queued > stats.pending or stats.replaced > stats.started:
             actor.act.run.fail(f"{name} counts {stats}")
         repr(runner)
     # Which can last as long as others call.
