@@ -189,21 +189,21 @@ aio_imports_install(PyObject *module)
 /* ---- where a thread is ----------------------------------------------------- */
 
 bool
-aio_imports_is_in_system(unsigned long thread_id)
+aio_imports_is_in_system(PyThreadState *thread)
 {
-    PyObject *current_frames = PySys_GetObject("_current_frames"); /* borrowed */
-    PyObject *frames = current_frames == NULL ? NULL : PyObject_CallNoArgs(current_frames);
-    PyObject *id = frames == NULL ? NULL : PyLong_FromUnsignedLong(thread_id);
-    PyObject *frame = id == NULL ? NULL : PyDict_GetItemWithError(frames, id); /* borrowed */
-    bool is_in_system = false;
-    if (frame != NULL) {
-        PyCodeObject *code = PyFrame_GetCode((PyFrameObject *)frame);
-        const char *file = PyUnicode_AsUTF8(code->co_filename);
-        is_in_system = file != NULL && strncmp(file, "<frozen importlib", 17) == 0;
-        Py_DECREF(code);
-    }
+    bool is_in_system = true; /* where that can't be known */
+    /* Not sys._current_frames(): that makes frame objects for the threads of all interpreters, the
+     * main one among them, without their GILs. */
+#ifndef Py_GIL_DISABLED
+    PyFrameObject *frame = PyThreadState_GetFrame(thread);
+    PyCodeObject *code = frame == NULL ? NULL : PyFrame_GetCode(frame);
+    const char *file = code == NULL ? NULL : PyUnicode_AsUTF8(code->co_filename);
+    is_in_system = file == NULL || strncmp(file, "<frozen importlib", 17) == 0;
     PyErr_Clear();
-    Py_XDECREF(id);
-    Py_XDECREF(frames);
+    Py_XDECREF(code);
+    Py_XDECREF(frame);
+#else
+    (void)thread; /* it runs on */
+#endif
     return is_in_system;
 }

@@ -18,6 +18,6 @@ void aio_imports_leave_gate(AioState *state);
 
 /* Whether what that thread, of the interpreter whose GIL is held, executes is Python code of the
  * import system itself. No lock may be held. Clears its own errors. */
-bool aio_imports_is_in_system(unsigned long thread_id);
+bool aio_imports_is_in_system(PyThreadState *thread);
 
 #endif

@@ -35,7 +35,7 @@ send_exception(AioWorker *worker)
     pthread_mutex_lock(&worker->running_lock);
     if (worker->importing > 0 && worker->insist) {
         pthread_mutex_unlock(&worker->running_lock);
-        may_break_import = !aio_imports_is_in_system(worker->thread_id);
+        may_break_import = !aio_imports_is_in_system(worker->owner_thread);
         pthread_mutex_lock(&worker->running_lock);
     }
     if (worker->interruptible && worker->held_off == 0 &&

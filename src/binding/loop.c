@@ -303,6 +303,7 @@ live(AioLoop *loop)
 {
     PyObject *inbox = NULL, *run = NULL, *none = NULL;
 
+    loop->owner_thread = PyThreadState_Get();
     publish_thread(loop, PyThread_get_thread_ident());
     inbox = inbox_new(loop);
     run = inbox == NULL ? NULL : load(loop->state);
@@ -391,9 +392,9 @@ interrupt(AioLoop *loop)
     bool may_break_import = false;
     pthread_mutex_lock(&loop->step_lock);
     if (loop->importing > 0 && (loop->insist || late >= LATE)) {
-        const unsigned long thread_id = loop->thread_id;
+        PyThreadState *const thread = loop->owner_thread; /* in an import, so it does not end */
         pthread_mutex_unlock(&loop->step_lock);
-        may_break_import = !aio_imports_is_in_system(thread_id);
+        may_break_import = !aio_imports_is_in_system(thread);
         pthread_mutex_lock(&loop->step_lock);
     }
     AioTask *task = loop->current;

@@ -68,6 +68,7 @@ typedef struct AioLoop {
     bool has_sent;                   /* an exception was sent to this step */
     bool insist;                     /* it has not helped: another one is to be sent */
     unsigned long thread_id;         /* 0 while there is none */
+    PyThreadState *owner_thread;     /* its; to be looked at with the GIL, while it runs a step */
     PyObject *cancelled;             /* borrowed from the thread: what it sends, a CancelledError */
 
     int64_t pause_ns; /* between insisting and insisting once more; the monitor's thread only */

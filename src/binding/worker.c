@@ -504,6 +504,7 @@ set_up(AioWorker *worker)
     worker->state = aio_state_of_module(module);
     worker->interrupted_type = worker->state->interrupted;
     worker->thread_id = PyThread_get_thread_ident();
+    worker->owner_thread = PyThreadState_Get();
     worker->state->worker_thread_id = worker->thread_id;
     worker->state->worker = worker;
     worker->home = worker->state->home;

@@ -51,8 +51,9 @@ typedef struct AioWorker {
     int64_t pause_ns;   /* until the next one after that */
     AioTask *current;   /* the task that runs, NULL in the set-up */
     unsigned long thread_id;
-    PyObject *interrupted_type; /* borrowed from the worker's module state */
-    AioHome *home;              /* its interpreter's; a reference */
+    PyThreadState *owner_thread; /* the worker's; to be looked at with the GIL, while it runs one */
+    PyObject *interrupted_type;  /* borrowed from the worker's module state */
+    AioHome *home;               /* its interpreter's; a reference */
 
     /* How many interruptions have been asked for and not been seen to: who makes it
      * one starts the interrupter. Sequentially consistent. */
