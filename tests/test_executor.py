@@ -319,17 +319,18 @@ class TestShutdown:
     def test_the_program_ends_when_the_work_is_done(self, program: Program) -> None:
         ended = program(
             """
+            import os
             from aiointerpreters import Executor
             from workfns import waiting, values
 
             if __name__ == "__main__":
                 executor = Executor(2)
                 executor.submit(values.square, 3).add_done_callback(
-                    lambda f: print(f.result(), flush=True)
+                    lambda f: os.write(1, b"%d\n" % f.result())
                 )
                 other = Executor(1)
                 other.submit(values.square, 4).add_done_callback(
-                    lambda f: print(f.result(), flush=True)
+                    lambda f: os.write(1, b"%d\n" % f.result())
                 )
                 other.shutdown(wait=False)
             """

@@ -1,5 +1,6 @@
 """aiointerpreters.ray: an actor that holds subinterpreters, in a real Ray on this machine."""
 
+import builtins
 import os
 import signal
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    ray.init(
+    its_own = builtins.print
+    ray.init(  # which takes the place of print()
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
@@ -34,6 +36,7 @@ def cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+    builtins.print = its_own
 
 
 @pytest.fixture(scope="module")
