@@ -8,6 +8,7 @@ import concurrent.futures
 import functools
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -469,6 +470,55 @@ class TestShutdown:
         )
         ended.assert_fine()
         assert ended.out.split() == ["ready", "interrupted"]
+
+
+def test_ctrl_c_stops_the_work_that_a_program_waits_for_at_its_end(program: Program) -> None:
+    ended = program(
+        """
+        import signal, threading
+        from aiointerpreters import Executor
+        from workfns import refusing, values
+
+        def is_stopped(future):
+            print("stopped" if future.cancelled() else "done", flush=True)
+
+        if __name__ == "__main__":
+            executor = Executor(1, unsupported="process")
+            executor.submit(refusing.pid).result()
+            future = executor.submit(refusing.hang)
+            future.add_done_callback(is_stopped)
+            executor.submit(refusing.pid).add_done_callback(is_stopped)
+            while not future.running():
+                pass
+            print("ready", flush=True)
+        """,
+        interrupt=True,
+    )
+    assert ended.out.split() == ["ready", "stopped", "stopped"]
+
+
+def test_a_forked_child_is_refused(single: Executor, fifo: str) -> None:
+    future, _ = hanging(single, fifo)
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CPython's, of forking beside threads
+        child = os.fork()
+    if child == 0:
+        try:
+            for use in (lambda: single.submit(refusing.pid), future.result):
+                try:
+                    use()
+                except RunnerError as error:
+                    os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    said = os.read(read, 500).decode()
+    os.close(read)
+    assert os.waitpid(child, 0)[1] == 0
+    assert "make a new Executor here" in said
+    assert future.interrupt()
+    assert single.submit(refusing.square, 3).result(SOON) == 9
 
 
 def test_a_worker_can_start_no_processes(single: Executor) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import LOGGER
 from functools import partial
 from itertools import islice
@@ -41,13 +41,16 @@ if TYPE_CHECKING:
 _NUDGE = object()
 
 
+type _Sent = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
 class Wanted(NamedTuple):
     """A call: by which function and values its place is chosen, and what is sent there."""
 
     fn: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    call: tuple[Any, tuple[Any, ...], dict[str, Any]]
+    call: _Sent
     is_chunk: bool
     context: Pairs | None
 
@@ -174,7 +177,7 @@ class MovingService(_Service):
         probe.add_done_callback(partial(self._learn, key))
         return probe
 
-    def _learn(self, key: Any, probe: CallFuture[None]) -> None:
+    def _learn(self, key: Any, probe: Future[None]) -> None:
         self._probes.pop(key, None)
         if not probe.cancelled():
             self.choices.learn(key, probe.exception())
@@ -199,7 +202,7 @@ class MovingService(_Service):
             if self.choices.in_process(named) is False and are_plain(flat, kwargs):
                 yield from super().parts(fn, iter(chunk), chunksize)
                 continue
-            call = (_chunks.run, (name, prefix, kwargs, chunk), {})
+            call: _Sent = (_chunks.run, (name, prefix, kwargs, chunk), {})
             pool = self._pool or self._start()
             yield self._submit(pool, Wanted(named, flat, kwargs, call, True, None)), len(chunk)
 
@@ -327,7 +330,7 @@ class Movable:
                 self._probe = probe
         probe.add_done_callback(self._has_probed)
 
-    def _has_probed(self, probe: CallFuture[None]) -> None:
+    def _has_probed(self, probe: Future[None]) -> None:
         try:
             if probe.cancelled():  # the executor is being stopped
                 raise Cancelled
@@ -353,7 +356,7 @@ class Movable:
         if inner is not None:
             inner.add_done_callback(self._came_back)
 
-    def _came_back(self, inner: CallFuture[Any]) -> None:
+    def _came_back(self, inner: Future[Any]) -> None:
         try:
             if inner.cancelled():
                 raise Cancelled
