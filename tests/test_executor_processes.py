@@ -472,31 +472,6 @@ class TestShutdown:
         assert ended.out.split() == ["ready", "interrupted"]
 
 
-def test_ctrl_c_stops_the_work_that_a_program_waits_for_at_its_end(program: Program) -> None:
-    ended = program(
-        """
-        import signal, threading
-        from aiointerpreters import Executor
-        from workfns import refusing, values
-
-        def is_stopped(future):
-            print("stopped" if future.cancelled() else "done", flush=True)
-
-        if __name__ == "__main__":
-            executor = Executor(1, unsupported="process")
-            executor.submit(refusing.pid).result()
-            future = executor.submit(refusing.hang)
-            future.add_done_callback(is_stopped)
-            executor.submit(refusing.pid).add_done_callback(is_stopped)
-            while not future.running():
-                pass
-            print("ready", flush=True)
-        """,
-        interrupt=True,
-    )
-    assert ended.out.split() == ["ready", "stopped", "stopped"]
-
-
 def test_a_forked_child_is_refused(single: Executor, fifo: str) -> None:
     future, _ = hanging(single, fifo)
     read, write = os.pipe()
