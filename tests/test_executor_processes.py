@@ -446,10 +446,9 @@ class TestShutdown:
         ended.assert_fine()
         assert sorted(ended.out.split()) == ["16", "25", "9"]
 
-    def test_ctrl_c_ends_a_program_that_waits_at_its_end(self, program: Program) -> None:
+    def test_ctrl_c_ends_a_program_that_waits(self, program: Program) -> None:
         ended = program(
             """
-            import threading
             from aiointerpreters import Executor
             from workfns import refusing
 
@@ -459,8 +458,8 @@ class TestShutdown:
                 future = executor.submit(refusing.hang)
                 while not future.running():
                     pass
-                print("ready", flush=True)
                 try:
+                    print("ready", flush=True)
                     future.result()
                 except KeyboardInterrupt:
                     print("interrupted", flush=True)
