@@ -63,6 +63,10 @@ class Call:
         if self.crew is not None:
             self.crew._abandon(self)
 
+    def withdraw(self) -> bool:
+        """Take it back, if no server has begun it; whether that is so."""
+        return self.crew is not None and self.crew._withdraw(self)
+
 
 class Server:
     """What serves calls, on a thread of its own."""
@@ -386,20 +390,34 @@ class Crew:
     def _abandon(self, call: Call) -> None:
         with self._lock:
             call.is_abandoned = True
-            if call.state is State.QUEUED and call in self._heap:
-                self._heap.remove(call)
-                heapq.heapify(self._heap)
-                call.state = State.DONE
-                if self._is_closing and not self._heap:
-                    for server in self._servers.values():
-                        if not server.is_ready:
-                            server.hurry()
-                    self._changed.notify_all()
-            elif call.state is State.RUNNING and call.server is not None:
+            is_withdrawn = self._take_from_heap(call)
+            if not is_withdrawn and call.state is State.RUNNING and call.server is not None:
                 call.server.interrupt(call)
             told = self._settled()
         for tell in told:
             tell()
+
+    def _withdraw(self, call: Call) -> bool:
+        with self._lock:
+            if not self._take_from_heap(call):
+                return False
+            told = self._settled()
+        for tell in told:
+            tell()
+        return True
+
+    def _take_from_heap(self, call: Call) -> bool:
+        if call.state is not State.QUEUED or call not in self._heap:
+            return False
+        self._heap.remove(call)
+        heapq.heapify(self._heap)
+        call.state = State.DONE
+        if self._is_closing and not self._heap:
+            for server in self._servers.values():
+                if not server.is_ready:
+                    server.hurry()
+            self._changed.notify_all()
+        return True
 
 
 class Cancelled(Exception):  # noqa: N818

@@ -94,8 +94,8 @@ def _name_of(exception: BaseException) -> str:
 # ---- in the caller ----
 
 ADVICE = (
-    'make it a Runner(unsupported="process"), or call it by runner.options(where="process"), to '
-    "run it in a process"
+    'make it a Runner(unsupported="process"), or an Executor(unsupported="process"), or call it by '
+    'runner.options(where="process"), to run it in a process'
 )
 
 
@@ -114,6 +114,7 @@ def note_of(refusal: Refusal) -> str:
     return (
         f"The extension module {module} does not support subinterpreters, and was imported when "
         "the function was running already, which therefore can't be moved. Import it at the top "
-        'of the function\'s module, with Runner(unsupported="process"); or call the function by '
+        'of the function\'s module, with Runner(unsupported="process"), or '
+        'Executor(unsupported="process"); or call the function by '
         'runner.options(where="process"), to run it in a process.'
     )

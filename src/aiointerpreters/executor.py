@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _checks, _core
 from ._call_future import CallFuture, failed
@@ -64,6 +64,10 @@ class Executor(ThreadPoolExecutor):
         grace_period: As for :class:`Runner`.
         context: As for :class:`Runner`.
         logging: As for :class:`Runner`.
+        unsupported: What becomes of a function that can't be called in a worker, because an
+            extension module that it needs does not support subinterpreters: ``"error"``: its
+            futures raise :exc:`UnsupportedModule`; ``"process"``: it runs in processes, as many as
+            ``max_workers``, where :meth:`CallFuture.interrupt` kills the process.
 
     Raises:
         TypeError: An argument is of a wrong type.
@@ -83,6 +87,7 @@ class Executor(ThreadPoolExecutor):
         grace_period: float = 1.0,
         context: Iterable[ContextVar[Any]] = (),
         logging: bool = True,
+        unsupported: Literal["error", "process"] = "error",
     ) -> None:
         if max_workers is None:
             max_workers = os.process_cpu_count() or 1
@@ -93,22 +98,22 @@ class Executor(ThreadPoolExecutor):
             raise TypeError(f"thread_name_prefix must be a string, not {kind}")
         prefix = thread_name_prefix or f"{type(self).__name__}-{_next_number()}"
         super().__init__(max_workers, prefix)
-        #: Of the workers; it isn't started before the first call.
-        self._service = _Service(
-            Runner(
-                workers=max_workers,
-                initializer=initializer,
-                initargs=initargs,
-                preload=preload,
-                max_tasks_per_worker=max_tasks_per_worker,
-                min_workers=0,
-                idle_timeout=_FOR_EVER if idle_timeout is None else idle_timeout,
-                grace_period=grace_period,
-                name=prefix,
-                context=context,
-                logging=logging,
-            )
+        runner = Runner(
+            workers=max_workers,
+            initializer=initializer,
+            initargs=initargs,
+            preload=preload,
+            max_tasks_per_worker=max_tasks_per_worker,
+            min_workers=0,
+            idle_timeout=_FOR_EVER if idle_timeout is None else idle_timeout,
+            grace_period=grace_period,
+            name=prefix,
+            context=context,
+            logging=logging,
+            unsupported=unsupported,
         )
+        #: Of the workers; it isn't started before the first call.
+        self._service = _service_for(runner)
         # Who drops an executor without a shutdown still gets the results of his futures.
         weakref.finalize(self, self._service.close).atexit = False
 
@@ -287,12 +292,18 @@ class _Service:
             if not _core.in_worker():  # where everything is stopped when the worker ends
                 raise
         finally:
-            failure = pool.failure
-            if failure is not None:
-                LOGGER.critical("Exception in initializer:", exc_info=failure)
-                self.broken = True
-            self.runner.close()
+            self._finish(pool)
             _services.discard(self)
+
+    def _finish(self, pool: _core.Pool) -> None:
+        """The workers have ended, and what they have done is settled."""
+        self._note_failure(pool.failure)
+        self.runner.close()
+
+    def _note_failure(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            LOGGER.critical("Exception in initializer:", exc_info=failure)
+            self.broken = True
 
     def _raise_if_closed(self, pool: _core.Pool, error: BaseException) -> None:
         """Raise why the executor takes no calls; or return if it is only this one."""
@@ -322,13 +333,24 @@ class _Service:
         pool, thread = self._pool, self._thread
         if pool is None or thread is None or pool.forked:
             return
-        if thread is not threading.current_thread():  # which a callback would wait for in vain
+        if not self._is_ours(threading.current_thread()):  # a callback would wait in vain
             thread.join()
+
+    def _is_ours(self, thread: threading.Thread) -> bool:
+        return thread is self._thread
 
     def stop(self) -> None:
         """Cancel everything, and interrupt what runs."""
         if self._pool is not None:
             self._pool.close(True, True)
+
+
+def _service_for(runner: Runner) -> _Service:
+    if runner.unsupported == "error":
+        return _Service(runner)
+    from ._executor_where import MovingService
+
+    return MovingService(runner)
 
 
 # ---- results of map() ----

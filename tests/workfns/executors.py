@@ -1,5 +1,7 @@
 """Functions that use an Executor of their own, in a worker."""
 
+from typing import Any
+
 from aiointerpreters import Executor
 from workfns import values
 
@@ -15,3 +17,9 @@ def leave_one_open() -> int:
     executor = Executor(1)
     kept.append(executor)
     return executor.submit(values.square, 3).result()
+
+
+def want_a_process() -> Any:
+    with Executor(1, unsupported="process") as executor:
+        name: Any = ("module", "workfns.refusing", "pid")
+        return executor.submit(name).result()

@@ -1,5 +1,7 @@
 """Functions that import in their bodies what refuses subinterpreters."""
 
+import os
+
 
 def body_imports() -> str:
     import faulthandler
@@ -13,3 +15,7 @@ def identity(value: object) -> object:
 
 def type_name(value: object) -> str:
     return type(value).__name__
+
+
+def process_id_of(_: object) -> int:
+    return os.getpid()

@@ -22,12 +22,20 @@ def pid() -> int:
     return os.getpid()
 
 
+def pid_of(_: Any) -> int:
+    return os.getpid()
+
+
 def echo(value: Any) -> Any:
     return value
 
 
 def square(number: int) -> int:
     return number * number
+
+
+def reciprocal(number: float) -> float:
+    return 1 / number
 
 
 def kind_of(value: Any) -> str:
@@ -74,6 +82,11 @@ def say_and_hang(path: str) -> None:
     """Tell one's pid to who reads a FIFO, and never end."""
     with open(path, "w") as fifo:
         fifo.write(f"{os.getpid()}\n")
+    while True:
+        time.sleep(1000)
+
+
+def hang() -> None:
     while True:
         time.sleep(1000)
 
