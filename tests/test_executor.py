@@ -326,11 +326,11 @@ class TestShutdown:
             if __name__ == "__main__":
                 executor = Executor(2)
                 executor.submit(values.square, 3).add_done_callback(
-                    lambda f: os.write(1, b"%d\n" % f.result())
+                    lambda f: os.write(1, b"%d " % f.result())
                 )
                 other = Executor(1)
                 other.submit(values.square, 4).add_done_callback(
-                    lambda f: os.write(1, b"%d\n" % f.result())
+                    lambda f: os.write(1, b"%d " % f.result())
                 )
                 other.shutdown(wait=False)
             """
@@ -349,8 +349,8 @@ class TestShutdown:
                 future = executor.submit(control.spin_in_a_loop)
                 while not future.running():
                     pass
-                print("ready", flush=True)
                 try:
+                    print("ready", flush=True)
                     future.result()
                 except KeyboardInterrupt:
                     print("interrupted", flush=True)

@@ -113,23 +113,15 @@ class TestAProcessThatDies:
 
     def test_while_a_stream_runs(self) -> None:
         async def main(runner: Runner) -> None:
-            await runner.run(refusing.pid)
+            pid = await runner.run(refusing.pid)
             stream = runner.stream(refusing.count_for_ever, "/dev/null")
             assert await anext(stream) == 0
             with pytest.raises(ProcessDied):
-                os.kill(child_of_this_process(), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
                 async for _ in stream:
                     pass
 
         run(main, workers=1)
-
-
-def child_of_this_process() -> int:
-    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    for task in os.listdir("/proc/self/task"):
-        text += " " + Path(f"/proc/self/task/{task}/children").read_text()
-    (pid,) = {int(word) for word in text.split()}
-    return pid
 
 
 class TestCancelling:
