@@ -132,7 +132,8 @@ test: build core-test
 LENGTHY = stress test_leaks.py test_ending.py test_main_functions.py test_views.py test_blobs.py \
     test_renewal.py test_left_threads.py test_interrupt.py test_coroutines.py test_coroutine_control.py \
     test_size.py test_expiry_races.py test_signals.py test_worker_abuse.py test_forking.py test_anyio.py \
-    test_dask.py test_ray.py
+    test_dask.py test_ray.py test_examples.py test_packages.py test_processes.py test_process_faults.py \
+    test_executor_processes.py
 
 check: build core-test
 	$(call say,quick tests with Python $(PYTHON_VERSION))
@@ -207,10 +208,11 @@ asan_python = LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC
     UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
     build/$(PYTHON_VERSION)-asan/venv/bin/python
 
-# These test programs that measure, and none of the extension's code; or clusters of processes, of
-# which some can't have the sanitizer's library.
+# These test programs that measure, and none of the extension's code; or processes beside it, of which
+# some can't have the sanitizer's library.
 NO_EXTENSION = test_bench.py test_bench_sections.py test_report.py test_scaling_model.py \
-    test_dask.py test_ray.py
+    test_dask.py test_ray.py test_examples.py test_packages.py test_processes.py \
+    test_process_faults.py test_executor_processes.py
 
 asan:
 	@$(asan_build)
