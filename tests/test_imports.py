@@ -149,7 +149,7 @@ class TestBothThreads:
 
         async def main() -> None:
             async with Runner(workers=4) as runner:
-                calls = [runner.submit(imports.define_a_dataclass, name) for _ in range(4)]
+                calls = [runner.submit(imports.import_a_dataclass, name) for _ in range(4)]
                 echoes = [runner.submit(coroutines.echo, n) for n in range(8)]
                 assert await asyncio.gather(*calls) == [name] * 4
                 assert await asyncio.gather(*echoes) == list(range(8))
