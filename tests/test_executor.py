@@ -5,8 +5,10 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import queue
 import re
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -115,6 +117,61 @@ class TestCallbacks:
         executor.submit(values.square, 3).add_done_callback(call_again)
         assert done.wait(SOON)
         assert found == [81]
+
+    def test_a_callback_waits_on_where_another_thread_has_stopped_to(
+        self, executor: Executor, gate: Gate
+    ) -> None:
+        """That one sees to all results, but only until its own has come."""
+        in_callback, other_waits = threading.Event(), threading.Event()
+        found: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+        def call_again(_: Any) -> None:
+            later = executor.submit(waiting.wait_at, *gate.fds, "later")
+            in_callback.set()
+            assert other_waits.wait(SOON)
+            time.sleep(0.01)  # mostly the other one has come first then; it must work either way
+            found.put(later.result(SOON))
+
+        def wait_for(future: CallFuture[Any]) -> None:
+            other_waits.set()
+            found.put(future.result(SOON))
+
+        with contextlib.closing(Gate()) as earlier:
+            executor.submit(values.square, 3).add_done_callback(call_again)
+            assert in_callback.wait(SOON)
+            sooner = executor.submit(waiting.wait_at, *earlier.fds, "sooner")
+            thread = threading.Thread(target=wait_for, args=(sooner,))
+            thread.start()
+            earlier.reached_blocking()
+            gate.reached_blocking()
+            time.sleep(0.05)  # and the callback waits too
+            earlier.open()
+            assert found.get(timeout=SOON) == "sooner"
+            thread.join(SOON)
+            gate.open()
+            assert found.get(timeout=SOON) == "later"
+
+    def test_a_callback_that_lasts_holds_up_nobody_who_waits(
+        self, executor: Executor, gate: Gate
+    ) -> None:
+        for _ in range(10):  # spinning does not pay then: who waits sleeps
+            executor.submit(time.sleep, 0.002).result(SOON)
+        in_callback, found = threading.Event(), threading.Event()
+        was_in_time: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+        def last(_: Any) -> None:
+            in_callback.set()
+            was_in_time.put(found.wait(SOON / 2))
+
+        future = executor.submit(waiting.wait_at, *gate.fds, "held")
+        future.add_done_callback(last)
+        gate.reached_blocking()
+        time.sleep(0.05)  # the executor's thread sleeps by now, mostly
+        gate.open()
+        assert in_callback.wait(SOON)
+        assert executor.submit(time.sleep, 0.01).result(SOON) is None
+        found.set()
+        assert was_in_time.get(timeout=SOON)
 
     def test_a_callback_may_shut_the_executor_down(self) -> None:
         executor = Executor(1)

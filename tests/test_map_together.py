@@ -83,6 +83,8 @@ class TestSlowItems:
                     got += await collect(mapped)
                 assert got.pop() == SETTLED**2
                 assert sorted(got) == [n * n for n in range(count) if n != SETTLED]
+                async with asyncio.timeout(SOON):
+                    await runner.drain()  # what the worker was told last comes a moment later
                 assert pending(runner) == 0
 
         asyncio.run(main())

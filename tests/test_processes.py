@@ -22,6 +22,7 @@ from aiointerpreters import (
     UnsupportedModule,
     _wire,
 )
+from helpers.process import until
 from workfns import lazily, refusing, values
 
 
@@ -323,6 +324,41 @@ class TestCalls:
             assert await runner.run(refusing.pid) != before
 
         run(main, workers=1)
+
+    def test_resize_starts_processes_for_calls_that_wait(self, tmp_path: Any) -> None:
+        for name in "ab":
+            os.mkfifo(tmp_path / name)
+
+        async def main(runner: Runner) -> None:
+            calls = [runner.submit(refusing.wait_for, str(tmp_path / name)) for name in "ab"]
+            assert await until(lambda: runner.stats().busy_processes == 1)
+            runner.resize(2)
+            assert await until(lambda: runner.stats().busy_processes == 2)
+            # The second may be let go first, as it runs.
+            for name in "ba":
+                await asyncio.to_thread((tmp_path / name).write_text, name)
+            assert await asyncio.gather(*calls) == ["a", "b"]
+            runner.resize(1)
+            assert await until(lambda: runner.stats().processes == 1)
+            assert await runner.run(refusing.square, 3) == 9
+
+        run(main, workers=1)
+
+    def test_idle_processes_end_down_to_the_least_number(self, tmp_path: Any) -> None:
+        for name in "abc":
+            os.mkfifo(tmp_path / name)
+
+        async def main(runner: Runner) -> None:
+            assert runner.stats().processes == 0
+            calls = [runner.submit(refusing.wait_for, str(tmp_path / name)) for name in "abc"]
+            assert await until(lambda: runner.stats().busy_processes == 3)
+            for name in "abc":
+                await asyncio.to_thread((tmp_path / name).write_text, name)
+            assert await asyncio.gather(*calls) == ["a", "b", "c"]
+            assert await until(lambda: runner.stats().processes == 1)
+            assert await runner.run(refusing.square, 3) == 9
+
+        run(main, workers=3, min_workers=1, idle_timeout=0.1)
 
     def test_max_pending_counts_them(self, tmp_path: Any) -> None:
         os.mkfifo(tmp_path / "fifo")

@@ -10,6 +10,7 @@ in the server's thread.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import heapq
 import itertools
 import os
@@ -254,6 +255,10 @@ class Crew:
     def resize(self, size: int) -> None:
         with self._lock:
             self.size = size
+            # Where there is no room for a thread, those that there are may do.
+            with contextlib.suppress(RuntimeError):
+                while self._start_if_needed():
+                    pass
             self._changed.notify_all()
 
     def recycle(self) -> None:
@@ -361,10 +366,11 @@ class Crew:
 
     # ---- with the lock held ----
 
-    def _start_if_needed(self) -> None:
-        """Start a server if there are more calls than can be served soon."""
+    def _start_if_needed(self) -> bool:
+        """Start a server if there are more calls than can be served soon; whether that was so."""
         free = sum(server.call is None for server in self._servers.values())
-        if len(self._servers) < self.size and len(self._heap) > free:
+        is_needed = len(self._servers) < self.size and len(self._heap) > free
+        if is_needed:
             index = next(i for i in itertools.count() if i not in self._servers)
             server = self.make_server(index)
             self._servers[index] = server
@@ -373,6 +379,7 @@ class Crew:
             except BaseException:
                 del self._servers[index]
                 raise
+        return is_needed
 
     def _settled(self) -> list[Callable[[], None]]:
         """Who is to be told that the crew is idle, or has ended."""

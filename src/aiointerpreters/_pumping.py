@@ -1,4 +1,5 @@
-"""The worker's side of `Runner.stream`: iterate there, and put each item into a queue.
+"""The worker's side of `Runner.stream`: iterate there, and put each item into a queue. In a thread
+of the program's it is the same.
 
 Loaded into workers, so it imports as little as can be.
 """
@@ -26,6 +27,7 @@ def pump(
     function: FunctionName | Callable[..., Iterable[Any]],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    is_interrupted: bool = True,
 ) -> None:
     """Call ``function``, iterate over what it returns, and put the items into ``items``.
 
@@ -33,14 +35,15 @@ def pump(
     decides whether this begins. Once it has begun, it ends with the gate's shutdown, by which
     time the iterator is closed.
 
-    When the consumer needs no more, this is interrupted: by one exception, wherever it stands.
+    When the consumer needs no more, this is interrupted: by one exception, wherever it stands. Or
+    it is not, in a thread of the program's (``is_interrupted``), and ends at the next item.
     """
     try:
         try:
             gate.put_nowait(None)
         except (QueueFull, QueueShutDown):
             return
-        _iterate(items, gate, function, args, kwargs)
+        _iterate(items, gate, function, args, kwargs, is_interrupted)
     finally:
         gate.shutdown()
 
@@ -62,6 +65,7 @@ def _iterate(
     function: FunctionName | Callable[..., Iterable[Any]],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    is_interrupted: bool = True,
 ) -> None:
     found: Any = _found(function)
     iterator = iter(found(*args, **kwargs))
@@ -70,7 +74,8 @@ def _iterate(
             try:
                 items.put(item)
             except QueueShutDown:
-                _await_interruption(gate)
+                if is_interrupted:
+                    _await_interruption(gate)
                 return
     finally:
         close = getattr(iterator, "close", None)
@@ -99,6 +104,7 @@ async def pump_async(
     function: FunctionName | Callable[..., AsyncIterable[Any]],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    is_interrupted: bool = True,
 ) -> None:
     """As :func:`pump`; the interruption is a cancellation here."""
     try:
@@ -106,7 +112,7 @@ async def pump_async(
             gate.put_nowait(None)
         except (QueueFull, QueueShutDown):
             return
-        await _iterate_async(items, gate, function, args, kwargs)
+        await _iterate_async(items, gate, function, args, kwargs, is_interrupted)
     finally:
         gate.shutdown()
 
@@ -117,6 +123,7 @@ async def _iterate_async(
     function: FunctionName | Callable[..., AsyncIterable[Any]],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    is_interrupted: bool = True,
 ) -> None:
     found: Any = _found(function)
     iterator = aiter(found(*args, **kwargs))
@@ -125,7 +132,8 @@ async def _iterate_async(
             try:
                 await items.aput(item)
             except QueueShutDown:
-                await _await_cancellation(gate)
+                if is_interrupted:
+                    await _await_cancellation(gate)
                 return
     finally:
         close = getattr(iterator, "aclose", None)

@@ -155,7 +155,7 @@ class Stream[T](AsyncIterator[T]):
         if where == "interpreter":
             arguments: tuple[Any, ...] = (self._items, self._gate, *self._arguments)
         else:
-            from ._where import Streaming
+            from ._elsewhere_stream import Streaming
 
             arguments = ()
             pump = Streaming(where, fn, args, kwargs, self._gate, buffer)

@@ -14,271 +14,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from . import _core, _finding, _naming, _pumping, _refusals
+from . import _core, _finding, _naming, _pumping
+from ._choices import FIRST, PLAIN, Choices, are_plain, key_of
 from ._context import Capture
-from ._crew import Call, Cancelled, Crew
+from ._crew import Call, Crew
+from ._elsewhere_future import Future, deadline_text, expire_soon, settle_soon
+from ._elsewhere_stream import Streaming
 from ._options import Options
 from ._processes import ProcessCall, Processes, Settings
 from ._threads import ThreadCall, Threads
 from .errors import BrokenRunner, RunnerError, UnsupportedModule
-from .queues import Queue, QueueFull, QueueShutDown
-
-#: Arguments of these types need no module to be rebuilt.
-PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, range))
-
-#: A probe goes before all calls.
-_FIRST = -(2**63)
-
-
-class Choices:
-    """Which functions run in processes. Belongs to no event loop."""
-
-    def __init__(self) -> None:
-        # Functions at the top level of modules only, which live as long as these. Only operations
-        # that are atomic are used.
-        self.by_function: dict[Any, bool] = {}
-        self._refused_modules: dict[str, str] = {}  # and what they import
-        self._refused_packages: set[str] = set()
-        #: The names of functions that run in processes.
-        self.moved: dict[str, None] = {}
-        #: The initializer can't run in interpreters: so nothing does.
-        self.all_in_processes = False
-
-    def in_process(self, fn: Any) -> bool | None:
-        """Whether ``fn`` runs in processes; None if that is not known."""
-        if self.all_in_processes:
-            return True
-        key = key_of(fn)
-        known = None if key is None else self.by_function.get(key)
-        if known is None and key is not None and _module_of(key) in self._refused_modules:
-            self.choose(fn, True)
-            return True
-        return known
-
-    def choose(self, fn: Any, in_process: bool) -> None:
-        """Remember it, if ``fn`` has a name to be remembered by."""
-        key = key_of(fn)
-        if key is not None and self.by_function.get(key) is not True:
-            self.by_function[key] = in_process
-        if in_process:
-            self.moved[_name_of(fn if key is None else key)] = None
-
-    def learn(self, fn: Any, error: BaseException | None) -> None:
-        """What a probe has found out."""
-        if isinstance(error, UnsupportedModule) and error.has_not_begun:
-            module = _module_of(key_of(fn))
-            if module is not None and module not in ("__main__", "__mp_main__"):
-                self._refused_modules[module] = error.name
-            self.choose(fn, True)
-        elif isinstance(error, BrokenRunner):
-            self.has_refused(error)
-        else:
-            self.choose(fn, False)
-
-    def move(
-        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
-    ) -> None:
-        """A call has come back: so shall its function, if no argument is the reason."""
-        if isinstance(error, UnsupportedModule) and error.name:
-            self._refused_packages.add(error.name.partition(".")[0])
-        if not self.need_process(args, kwargs):
-            self.choose(fn, True)
-
-    def need_process(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether an argument is of a package of which a module has refused."""
-        packages = self._refused_packages
-        return bool(packages) and any(
-            type(arg).__module__.partition(".")[0] in packages for arg in (*args, *kwargs.values())
-        )
-
-    def has_refused(self, error: BaseException) -> bool:
-        """Whether a call has failed before it had begun, as a module refuses subinterpreters."""
-        if not isinstance(error, UnsupportedModule | BrokenRunner) or not error.has_not_begun:
-            return False
-        cause = error.__cause__
-        if isinstance(error, BrokenRunner):
-            if isinstance(cause, ImportError) and _refusals.refused_module(cause) is not None:
-                self.all_in_processes = True
-            return self.all_in_processes
-        return True
-
-
-def key_of(fn: Any) -> Any:
-    """What a function is remembered by; None if it is not."""
-    while type(fn) is functools.partial:
-        fn = fn.func
-    if type(fn) is tuple:
-        return fn if all(type(part) is str for part in fn) else None
-    if isinstance(fn, FunctionType | BuiltinFunctionType | type | MethodType):
-        return fn if _naming.has_name(fn) else None
-    return None
-
-
-def _module_of(key: Any) -> str | None:
-    module = key[1] if type(key) is tuple and len(key) == 3 else getattr(key, "__module__", None)
-    return module if isinstance(module, str) else None
-
-
-def _name_of(fn: Any) -> str:
-    if type(fn) is tuple:
-        return ".".join(fn[1:])
-    while type(fn) is functools.partial:
-        fn = fn.func
-    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-    return f"{getattr(fn, '__module__', None) or type(fn).__module__}.{name}"
-
-
-def are_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return all(type(arg) in PLAIN for arg in args) and all(
-        type(arg) in PLAIN for arg in kwargs.values()
-    )
-
-
-class Future(asyncio.Future[Any]):
-    """Stands for a call that is, or may come to be, in a process or a thread."""
-
-    _abandon: Callable[[], object] | None = None
-    _timer: asyncio.TimerHandle | None = None
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        if not super().cancel(msg):
-            return False
-        self._let_go()
-        return True
-
-    def settle(self, result: Any, error: BaseException | None) -> None:
-        """The call is done."""
-        abandon, self._abandon = self._abandon, None
-        self._let_go()
-        if self.done():
-            return
-        if error is None:
-            self.set_result(result)
-        elif isinstance(error, Cancelled):
-            super().cancel()
-        else:
-            self.set_exception(error)
-        del abandon, error
-
-    def expire(self, text: str) -> None:
-        """Its time is up."""
-        if not self.done():
-            self.set_exception(TimeoutError(text))
-        self._let_go()
-
-    def expire_at(self, end: float, text: str) -> None:
-        self._timer = self.get_loop().call_at(end, self.expire, text)
-
-    def _let_go(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-        abandon, self._abandon = self._abandon, None
-        if abandon is not None:
-            abandon()
-
-
-class Streaming:
-    """A generator that is to run in a process or a thread, and where its items go.
-
-    What is ready in a process before it is consumed is partly here, partly on the way.
-    """
-
-    def __init__(
-        self,
-        where: str,
-        fn: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        gate: Queue[None],
-        buffer: int,
-    ) -> None:
-        self.where = where
-        self._call = (fn, args, kwargs)
-        self._gate = gate
-        self.window = max(1, buffer // 2)
-        size = max(1, buffer + 1 - self.window) if where == "process" else buffer
-        self.items: Queue[Any] = Queue(size)
-
-    def call(self, where: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        """The function to be called there, and its arguments."""
-        if where == "process":
-            return self._call
-        fn, args, kwargs = self._call
-        function = fn
-        while type(function) is functools.partial:
-            function = function.func
-        pump = pump_async if inspect.isasyncgenfunction(function) else pump_here
-        return pump, (self.items, self._gate, functools.partial(fn, *args, **kwargs)), {}
-
-    def begin(self) -> None:
-        """As _pumping.pump() begins."""
-        with contextlib.suppress(QueueFull, QueueShutDown):
-            self._gate.put_nowait(None)
-
-    def put(self, item: Any) -> bool:
-        """Pass an item on, in the process's thread; false if no more are wanted."""
-        try:
-            self.items.put(item)
-        except QueueShutDown:
-            return False
-        return True
-
-    def abandon(self) -> None:
-        """Nobody takes items any more: let go who waits to put one."""
-        self.items.shutdown(immediate=True)
-
-    def end(self) -> None:
-        self._gate.shutdown()
-
-
-def pump_here(items: Queue[Any], gate: Queue[None], function: Callable[[], Any]) -> None:
-    """In a thread: put items into a queue, as _pumping.pump() does."""
-    try:
-        try:
-            gate.put_nowait(None)
-        except (QueueFull, QueueShutDown):
-            return
-        iterator = iter(function())
-        try:
-            for item in iterator:
-                items.put(item)
-        except QueueShutDown:
-            pass
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-    finally:
-        gate.shutdown()
-
-
-async def pump_async(items: Queue[Any], gate: Queue[None], function: Callable[[], Any]) -> None:
-    """The same of an asynchronous generator."""
-    try:
-        try:
-            gate.put_nowait(None)
-        except (QueueFull, QueueShutDown):
-            return
-        iterator = aiter(function())
-        try:
-            async for item in iterator:
-                await items.aput(item)
-        except QueueShutDown:
-            pass
-        finally:
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                await close()
-    finally:
-        gate.shutdown()
 
 
 class _Token:
@@ -367,7 +117,7 @@ class Elsewhere:
         end = None
         if deadline is not None:
             end = loop.time() + deadline
-            future.expire_at(end, _deadline_text(deadline))
+            future.expire_at(end, deadline_text(deadline))
         try:
             self._begin(future, where, fn, args, kwargs, options)
         except BaseException:
@@ -458,7 +208,7 @@ class Elsewhere:
                 raise
             return future
         if end is not None and deadline is not None:
-            future.expire_at(end, _deadline_text(deadline))
+            future.expire_at(end, deadline_text(deadline))
         probe.add_done_callback(call.begin_after_probe)
         return future
 
@@ -479,7 +229,7 @@ class Elsewhere:
         if probe is not None:
             return probe
         try:
-            probe = self._pool.submit_with(_finding.probe, name, {}, _FIRST, None, None, None)
+            probe = self._pool.submit_with(_finding.probe, name, {}, FIRST, None, None, None)
         except BrokenRunner as error:
             self.choices.learn(key, error)
             return None
@@ -516,7 +266,7 @@ class Elsewhere:
         """Send a call to a process or a thread, for that future."""
         if is_new:
             self._check_open()
-        on_done = functools.partial(_settle_soon, future.get_loop(), future)
+        on_done = functools.partial(settle_soon, future.get_loop(), future)
         call: Call
         streaming = None
         if type(fn) is Streaming:
@@ -538,7 +288,7 @@ class Elsewhere:
             on_begin = None
             if options.timeout is not None:
                 on_begin = functools.partial(
-                    _expire_soon, future.get_loop(), future, options.timeout
+                    expire_soon, future.get_loop(), future, options.timeout
                 )
             call = ThreadCall(
                 fn, args, kwargs, on_done, priority=options.priority, on_begin=on_begin
@@ -772,7 +522,7 @@ class _Movable:
         try:
             if self._end is not None and future._timer is None:
                 deadline = self._options.deadline
-                future.expire_at(self._end, _deadline_text(deadline or 0.0))
+                future.expire_at(self._end, deadline_text(deadline or 0.0))
             self._elsewhere._begin(future, "process", *self._call, self._options, is_new=False)
         finally:
             self.token.release()
@@ -787,28 +537,6 @@ def _learn(
     probes.pop(key, None)
     if not probe.cancelled():
         choices.learn(key, probe.exception())
-
-
-def _settle_soon(
-    loop: asyncio.AbstractEventLoop, future: Future, result: Any, error: BaseException | None
-) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody can be told
-        loop.call_soon_threadsafe(future.settle, result, error)
-
-
-def _expire_soon(loop: asyncio.AbstractEventLoop, future: Future, timeout: float) -> None:
-    text = (
-        f"the call had not ended after {timeout:.12g} seconds (timeout); a thread can't be "
-        "stopped, and goes on"
-    )
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(
-            lambda: None if future.done() else future.expire_at(loop.time() + timeout, text)
-        )
-
-
-def _deadline_text(deadline: float) -> str:
-    return f"the call was not done {deadline:.12g} seconds after it was made (deadline)"
 
 
 async def _told(when: Callable[[Callable[[], None]], None]) -> None:

@@ -499,9 +499,7 @@ aio_bridge_deliver_all(AioBridge *bridge)
         }
         settle_postponed(state, bridge);
     }
-    if (bridge->is_led && bridge->channel != NULL) {
-        aio_channel_ring(bridge->channel); /* who leads may wait for what has been settled here */
-    }
+    aio_collector_tell_waiting(bridge);
     aio_home_settle(state->home);
     PyErr_SetRaisedException(exception);
     Py_DECREF(bridge);
@@ -693,6 +691,8 @@ bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     bridge->submits_without_poll = 0;
     bridge->expected_at = 0;
     bridge->is_led = false;
+    bridge->follower_thread = PYTHREAD_INVALID_THREAD_ID;
+    bridge->follower_waits = false;
     bridge->leader_may_spin = loop == NULL && aio_may_spin();
     bridge->module = Py_NewRef(module);
     bridge->loop = Py_XNewRef(loop);

@@ -104,6 +104,9 @@ typedef struct AioBridge {
      * whether it may spin before it sleeps. */
     bool is_led;
     bool leader_may_spin;
+    /* A collector's: the thread in run(), and whether it waits in a callback for who leads. */
+    unsigned long follower_thread;
+    bool follower_waits;
 } AioBridge;
 
 extern PyType_Spec aio_bridge_spec;

@@ -90,13 +90,26 @@ sleep_as_leader(AioState *state, AioChannel *channel, AioMail *const *slot, int6
         return AIO_BLOCKED_FAILED;
     }
     set_leader(channel, &blocked);
-    /* What comes from now on rings. */
-    if (*slot != NULL && !aio_mailbox_has_mail(&channel->mailbox)) {
+    /* What comes from now on rings: even if the follower attends, which may be in a callback. */
+    if (*slot != NULL && !aio_mailbox_leave(&channel->mailbox)) {
         result = aio_blocked_wait(&blocked, state, deadline_ns);
     }
     set_leader(channel, NULL);
     aio_blocked_destroy(&blocked);
     return result;
+}
+
+/* Owner only. */
+static void
+tell_follower(AioBridge *collector)
+{
+    AioChannel *channel = collector->channel;
+    if (collector->follower_waits && channel != NULL &&
+        channel->home->fork_generation == aio_fork_generation()) {
+        pthread_mutex_lock(&channel->home->lock);
+        aio_blocked_wake_locked(channel->follower);
+        pthread_mutex_unlock(&channel->home->lock);
+    }
 }
 
 /* Wait for mail, or that somebody else settles what we wait for. */
@@ -111,6 +124,21 @@ await_mail(AioState *state, AioBridge *collector, AioMail *const *slot, int64_t 
         result = sleep_as_leader(state, channel, slot, deadline_ns);
     }
     collector->is_led = false;
+    tell_follower(collector);
+    aio_channel_release(channel);
+    return result;
+}
+
+/* The follower, in a callback that waits for a result: another thread leads, but need not until
+ * that comes. Wait until that thread has settled something, or leads no more. */
+static AioBlockedResult
+await_leader(AioState *state, AioBridge *collector, int64_t deadline_ns)
+{
+    AioChannel *channel = aio_channel_acquire(collector->channel);
+    collector->follower_waits = true;
+    /* Its own, further down this thread's stack. */
+    const AioBlockedResult result = aio_blocked_wait(channel->follower, state, deadline_ns);
+    collector->follower_waits = false;
     aio_channel_release(channel);
     return result;
 }
@@ -124,6 +152,7 @@ has_mail(AioBridge *collector)
 int
 aio_collector_lead(AioState *state, AioBridge *collector, AioMail *const *slot, int64_t deadline_ns)
 {
+    const bool follows = collector->follower_thread == PyThread_get_thread_ident();
     int result = 0;
     /* In flight, so the collector is open. */
     while (result == 0 && *slot != NULL) {
@@ -135,8 +164,12 @@ aio_collector_lead(AioState *state, AioBridge *collector, AioMail *const *slot, 
         if (has_mail(collector)) {
             result = aio_bridge_deliver_all(collector);
         }
-        else if (collector->is_led || (deadline_ns >= 0 && aio_clock_ns() >= deadline_ns)) {
+        else if ((collector->is_led && !follows) ||
+                 (deadline_ns >= 0 && aio_clock_ns() >= deadline_ns)) {
             break;
+        }
+        else if (collector->is_led) {
+            result = await_leader(state, collector, deadline_ns) == AIO_BLOCKED_FAILED ? -1 : 0;
         }
         else if (await_mail(state, collector, slot, deadline_ns) == AIO_BLOCKED_FAILED) {
             result = -1;
@@ -150,11 +183,12 @@ aio_collector_lead(AioState *state, AioBridge *collector, AioMail *const *slot, 
 }
 
 void
-aio_collector_tell_leader(AioBridge *collector)
+aio_collector_tell_waiting(AioBridge *collector)
 {
     if (collector->is_led && collector->channel != NULL) {
         aio_channel_ring(collector->channel);
     }
+    tell_follower(collector);
 }
 
 void
@@ -209,7 +243,9 @@ follow(AioState *state, AioBridge *collector, AioChannel *channel, AioBlocked *b
             if (aio_blocked_wait(blocked, state, AIO_NEVER) == AIO_BLOCKED_FAILED) {
                 return -1;
             }
-            aio_mailbox_attend(&channel->mailbox);
+            if (!collector->is_led) { /* a leader that sleeps must be rung */
+                aio_mailbox_attend(&channel->mailbox);
+            }
         }
     }
     return 0;
@@ -227,7 +263,9 @@ run(AioState *state, AioBridge *collector)
             PyErr_SetString(PyExc_RuntimeError, "another thread is in run() of this collector");
         }
         else {
+            collector->follower_thread = PyThread_get_thread_ident();
             result = follow(state, collector, channel, &blocked);
+            collector->follower_thread = PYTHREAD_INVALID_THREAD_ID;
             stop_following(channel);
             if (aio_mailbox_leave(&channel->mailbox)) {
                 aio_channel_ring(channel);

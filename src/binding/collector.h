@@ -20,8 +20,9 @@
  *   - Several threads may deliver at a time, each other mails: so in what order futures are
  *     settled is not certain. Only that mail which is posted first is taken first is.
  *   - Who looks after the mailbox, and stops to, looks into it once more, and rings if there is
- *     something: so nothing is left lying. Who settles a future rings the leader, which may
- *     wait for just that one.
+ *     something: so nothing is left lying. Who settles a future tells the leader, which may
+ *     wait for just that one; and the follower, which may be in a callback that does. Who
+ *     stops to lead tells that follower too, and it leads in its place.
  */
 #ifndef AIO_BINDING_COLLECTOR_H
 #define AIO_BINDING_COLLECTOR_H
@@ -40,8 +41,8 @@ extern PyType_Spec aio_collector_spec;
 int aio_collector_lead(AioState *state, AioBridge *collector, AioMail *const *slot,
                        int64_t deadline_ns);
 
-/* A future of the collector's has been settled: tell whoever leads. Owner only. */
-void aio_collector_tell_leader(AioBridge *collector);
+/* A future of the collector's has been settled: tell who may wait for just that one. Owner only. */
+void aio_collector_tell_waiting(AioBridge *collector);
 
 /* It has been closed: nobody need wait any more. */
 void aio_collector_wake_all(AioChannel *channel);

@@ -132,7 +132,7 @@ ticket_cancel(PyObject *self, PyObject *future)
     taken = ticket->mail != NULL && !aio_pool_is_forked(ticket->collector->pool) &&
             aio_task_withdraw(aio_task_of_mail(ticket->mail));
     if (taken) {
-        aio_collector_tell_leader(ticket->collector);
+        aio_collector_tell_waiting(ticket->collector);
     }
     Py_END_CRITICAL_SECTION();
     return taken ? cancelled(ticket, future) : Py_NewRef(Py_False);
@@ -147,7 +147,7 @@ ticket_interrupt(PyObject *self, PyObject *future)
     stopped = ticket->mail != NULL;
     if (stopped) {
         aio_task_abandon(aio_task_of_mail(ticket->mail));
-        aio_collector_tell_leader(ticket->collector);
+        aio_collector_tell_waiting(ticket->collector);
     }
     Py_END_CRITICAL_SECTION();
     return stopped ? cancelled(ticket, future) : Py_NewRef(Py_False);
@@ -206,7 +206,7 @@ ticket_tell(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (ticket->mail != NULL) {
         aio_task_abandon(aio_task_of_mail(ticket->mail));
     }
-    aio_collector_tell_leader(ticket->collector);
+    aio_collector_tell_waiting(ticket->collector);
     Py_END_CRITICAL_SECTION();
     Py_RETURN_NONE;
 }

@@ -36,6 +36,7 @@
 #include "expiry.h"
 #include "failure.h"
 #include "imports.h"
+#include "interpreter.h"
 #include "interrupt.h"
 #include "left_threads.h"
 #include "pool.h"
@@ -608,21 +609,6 @@ live(AioWorker *worker, PyThreadState *tstate)
     leave(worker, &left);
 }
 
-static PyStatus
-new_interpreter(PyThreadState **tstate)
-{
-    const PyInterpreterConfig config = {
-        .use_main_obmalloc = 0,
-        .allow_fork = 0,
-        .allow_exec = 0,
-        .allow_threads = 1,
-        .allow_daemon_threads = 0,
-        .check_multi_interp_extensions = 1,
-        .gil = PyInterpreterConfig_OWN_GIL,
-    };
-    return Py_NewInterpreterFromConfig(tstate, &config);
-}
-
 void
 aio_worker_main(void *argument)
 {
@@ -634,7 +620,7 @@ aio_worker_main(void *argument)
     if (!aio_workers_is_wanted(worker)) {
         aio_workers_leave(worker);
     }
-    else if (PyStatus_Exception(status = new_interpreter(&tstate))) {
+    else if (PyStatus_Exception(status = aio_interpreter_new(&tstate))) {
         AioMessage failure;
         aio_message_init(&failure);
         (void)aio_message_write_failure(

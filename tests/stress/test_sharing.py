@@ -45,6 +45,18 @@ def nothing_left() -> Iterator[None]:
     assert eventually(lambda: open_fds() <= descriptors)
 
 
+@contextlib.contextmanager
+def slots_file(count: int) -> Iterator[int]:
+    """A file with more slots than that: each round may overshoot, by a few thousand at most."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(count + 100_000)
+        try:
+            yield file.fileno()
+        finally:  # or else whoever gets the same number for a file counts in this one
+            if found := views._slots.pop(file.fileno(), None):
+                found.close()
+
+
 class Play:
     """Each exporter, of main and of the workers, counts in a slot of a file what comes back."""
 
@@ -146,11 +158,8 @@ class Play:
 def test_every_buffer_comes_back_exactly_once(threads: int) -> None:
     print(f"AIO_STRESS_SEED={SEED} AIO_STRESS_VIEWS={VIEWS}")
     count = VIEWS // threads
-    with nothing_left(), tempfile.TemporaryFile() as file:
-        # Each round may overshoot, but not by more than a few thousand slots.
-        file.truncate(count + 100_000)
+    with nothing_left(), slots_file(count) as fd:
         failures: list[BaseException] = []
-        fd = file.fileno()
         play = Play(fd, count, random.Random(SEED))
 
         def run() -> None:
@@ -163,9 +172,8 @@ def test_every_buffer_comes_back_exactly_once(threads: int) -> None:
             run()
         else:
             # The second has a file and views of its own, but lives at the same time.
-            with tempfile.TemporaryFile() as other:
-                other.truncate(count + 100_000)
-                second = Play(other.fileno(), count, random.Random(SEED + 1))
+            with slots_file(count) as other:
+                second = Play(other, count, random.Random(SEED + 1))
 
                 def run_second() -> None:
                     try:
@@ -178,6 +186,7 @@ def test_every_buffer_comes_back_exactly_once(threads: int) -> None:
                 run()
                 thread.join(LIMIT)
                 assert not thread.is_alive()
+                assert not failures, failures
                 check(second)
         assert not failures, failures
         check(play)
@@ -195,7 +204,6 @@ def check(play: Play) -> None:
 
     back = eventually(all_back)
     found = play.returned()
-    views._slots.pop(play.fd).close()
     missing = [slot for slot in play.lent if not found[slot]]
     assert back, f"{len(missing)} never came back, {missing[:20]}"
     assert Counter(found[slot] for slot in play.lent) == {1: len(play.lent)}
