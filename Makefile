@@ -212,7 +212,7 @@ asan_python = LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC
 # some can't have the sanitizer's library.
 NO_EXTENSION = test_bench.py test_bench_sections.py test_report.py test_scaling_model.py \
     test_dask.py test_ray.py test_examples.py test_packages.py test_processes.py \
-    test_process_faults.py test_executor_processes.py
+    test_process_faults.py test_process_logging.py test_executor_processes.py
 
 asan:
 	@$(asan_build)

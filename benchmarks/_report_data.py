@@ -54,7 +54,7 @@ class Table:
         """How many times as long as a side does this one take, or how many times fewer is it?"""
         base = self.row(side)
         ours, theirs = base.value(measure) if base else None, row.value(measure)
-        if not ours or not theirs:
+        if not ours or not theirs or round(min(ours, theirs), 2) == 0:  # shown as 0
             return None
         return theirs / ours if self.less_is_better[measure] else ours / theirs
 

@@ -123,6 +123,18 @@ class TestTheChoice:
 
         run(main)
 
+    def test_a_context_variable_may_be_the_reason(self) -> None:
+        async def main(runner: Runner) -> None:
+            assert await runner.run(lazily.request) == "none"
+            assert await runner.run(os.getpid) == os.getpid()
+            refusing.REQUEST.set("r1")
+            for _ in range(2):
+                assert await runner.run(lazily.request) == "r1"
+                assert await runner.run(os.getpid) != os.getpid()
+            assert [n async for n in runner.map(values.square, range(3))] == [0, 1, 4]
+
+        run(main, context=[refusing.REQUEST])
+
     def test_where_overrides_it(self) -> None:
         async def main(runner: Runner) -> None:
             assert await runner.options(where="process").run(values.process_id) != os.getpid()

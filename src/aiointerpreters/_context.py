@@ -144,5 +144,11 @@ def _variable(name: str) -> ContextVar[Any]:
     if variable is None:
         from ._finding import resolve
 
-        variable = _variables[name] = resolve(*_places[name])
+        try:
+            variable = _variables[name] = resolve(*_places[name])
+        except ImportError as error:
+            from ._refusals import note_not_begun
+
+            note_not_begun(error, None)
+            raise
     return variable

@@ -318,7 +318,8 @@ class Crew:
         return self._idle_timeout if self._may_leave() else None
 
     def _may_leave(self) -> bool:
-        return self._idle_timeout is not None and len(self._servers) > self._least
+        staying = sum(not server.leaves for server in self._servers.values())
+        return self._idle_timeout is not None and staying > self._least
 
     def _served(self, server: Server, call: Call, result: Any, error: BaseException | None) -> None:
         with self._lock:

@@ -72,10 +72,9 @@ class MovingService(_Service):
     ) -> CallFuture[Any]:
         """As ever where it is known that the pool can run the call; else as one to be moved."""
         pool = self._pool or self._start()
-        choices = self.choices
-        if choices.in_process(fn) is False and are_plain(args, kwargs):
-            return super().submit_or_fail(fn, args, kwargs)
         capture = self.runner._capture
+        if not capture and self.choices.in_process(fn) is False and are_plain(args, kwargs):
+            return super().submit_or_fail(fn, args, kwargs)
         context = None if capture is None else capture()
         return self._submit(pool, Wanted(fn, args, kwargs, (fn, args, kwargs), False, context))
 

@@ -1,5 +1,7 @@
 """Log records and warnings, from a worker to the main program; _listening.py is the other end.
 
+A process of a runner has the same, by way of its socket (_process_logging.py).
+
 Nothing is imported for it when a worker starts, this module neither. A finder (set_up.c) waits for
 the worker to import `logging` or `warnings`, and passes them on to here: they are set up when they
 have been loaded. Then a handler of the root logger (_records.py), and ``warnings.showwarning``,
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, TextIO
 
+    from ._process_logging import ProcessChannel
+
 #: The levels that loggers of the main program were given, by name, and that of logging.disable().
 type Levels = tuple[dict[str, int], int]
 #: What a worker needs to know of the main program: the queue, the levels.
@@ -32,7 +36,7 @@ LIMIT = 10_000
 RESUME = LIMIT // 2
 
 
-class Channel:
+class Outlet:
     """Puts a worker's items into the main program's queue; never blocks, and never raises.
 
     The queue has no bound of its own, so that there is always room to tell of what was dropped:
@@ -42,12 +46,9 @@ class Channel:
     - where records get through again, or the worker ends.
     """
 
-    def __init__(self, link: Link) -> None:
-        self.queue, self.levels = link
-        worker = _core.worker()
-        assert worker is not None
-        index, runner_name, self._own_thread = worker
-        self.worker = f"{runner_name}-{index}"
+    def __init__(self, queue: _core.Queue[Any], worker: str) -> None:
+        self.queue = queue
+        self.worker = worker
         #: Unlike the name, which is used again, no other worker has it.
         self._key = (_thread.get_native_id(), time.monotonic_ns())
         # Guards the rest, and the order of items. Encoding may run the garbage collector and so
@@ -56,7 +57,6 @@ class Channel:
         self._is_dropping = False
         #: How many items were ever dropped: 8 bytes, little-endian.
         self._dropped = bytearray(8)
-        self._reports_at_exit = False
 
     def send(self, item: tuple[Any, ...]) -> None:
         """Put an item of exact builtins, or drop it and count that."""
@@ -71,25 +71,21 @@ class Channel:
             # The main program has stopped listening, or this worker is ending.
             pass
 
-    def thread_name(self, ident: int | None, name: str | None) -> str | None:
-        """How a thread of this worker is called in the main program."""
-        if name is None:  # logging.logThreads is off
-            return None
-        return self.worker if ident == self._own_thread else f"{self.worker}/{name}"
+    def end(self) -> None:
+        """Nothing more comes: tell what was dropped."""
+        try:
+            with self._lock:
+                self._report()
+        except Exception:
+            pass  # as in send()
 
     def _drop(self) -> None:
         count = int.from_bytes(self._dropped, "little") + 1
         self._dropped[:] = count.to_bytes(8, "little")
-        if self._is_dropping:
-            return
-        self._is_dropping = True
-        view = memoryview(self._dropped).toreadonly()
-        self.queue.put_nowait(("dropping", self._key, self.worker, view))
-        if not self._reports_at_exit:
-            import atexit
-
-            self._reports_at_exit = True
-            atexit.register(self._report_at_exit)
+        if not self._is_dropping:
+            self._is_dropping = True
+            view = memoryview(self._dropped).toreadonly()
+            self.queue.put_nowait(("dropping", self._key, self.worker, view))
 
     def _report(self) -> None:
         if self._is_dropping:
@@ -97,18 +93,46 @@ class Channel:
             count = int.from_bytes(self._dropped, "little")
             self.queue.put_nowait(("dropped", self._key, self.worker, count))
 
-    def _report_at_exit(self) -> None:
-        try:
-            with self._lock:
-                self._report()
-        except Exception:
-            pass  # as in send()
+
+class Channel(Outlet):
+    """A worker's own."""
+
+    def __init__(self, link: Link) -> None:
+        queue, self.levels = link
+        worker = _core.worker()
+        assert worker is not None
+        index, runner_name, self._own_thread = worker
+        super().__init__(queue, f"{runner_name}-{index}")
+        self._ends_at_exit = False
+
+    def is_forked(self) -> bool:
+        """Never: a subinterpreter can't fork."""
+        return False
+
+    def thread_name(self, ident: int | None, name: str | None) -> str | None:
+        """How a thread of this worker is called in the main program."""
+        return name_of_thread(self.worker, ident == self._own_thread, name)
+
+    def _drop(self) -> None:
+        super()._drop()
+        if not self._ends_at_exit:
+            import atexit
+
+            self._ends_at_exit = True
+            atexit.register(self.end)
+
+
+def name_of_thread(worker: str, is_own: bool, name: str | None) -> str | None:
+    """How a thread of a worker is called in the main program; the worker's own, or another one."""
+    if name is None:  # logging.logThreads is off
+        return None
+    return worker if is_own else f"{worker}/{name}"
 
 
 _told = _core.told()
 _link: Link | None = None if _told is None else _told[1]
 #: This worker's way to the main program; None in a program that is no worker, or has none.
-channel = None if _link is None else Channel(_link)
+channel: Channel | ProcessChannel | None = None if _link is None else Channel(_link)
 
 
 # ---- when a module is imported ----
@@ -130,13 +154,23 @@ def find_spec(
     time, as a module may be reloaded.
     """
     for finder in sys.meta_path:
-        find = None if finder is _core else getattr(finder, "find_spec", None)
+        find = None if finder in (_core, Finder) else getattr(finder, "find_spec", None)
         spec: ModuleSpec | None = find and find(name, path, target)
         if spec is not None:
             if spec.loader is not None:
                 spec.loader = _Loader(spec.loader, _WAITS_FOR[name])  # type: ignore[assignment]
             return spec
     return None
+
+
+class Finder:
+    """What `_core` is in a worker's ``sys.meta_path``, for a process."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return find_spec(name, path, target) if name in _WAITS_FOR else None
 
 
 class _Loader:
@@ -178,7 +212,7 @@ def _set_up_warnings(warnings: ModuleType) -> None:
     As with ``logging.captureWarnings()``, what user code assigns to it later counts.
     """
     assert channel is not None
-    send = channel.send
+    send, is_forked = channel.send, channel.is_forked
     show_here = warnings.showwarning
 
     def showwarning(
@@ -190,8 +224,8 @@ def _set_up_warnings(warnings: ModuleType) -> None:
         line: str | None = None,
     ) -> None:
         try:
-            if file is not None:
-                raise TypeError("it is for that file")
+            if file is not None or is_forked():
+                raise TypeError("it is shown here")
             item = ("warning", _plain(str(message)), category.__module__, category.__qualname__)
             place = (_plain(filename), int(lineno), _module_of(filename))
         except Exception:  # of the message's __str__, say

@@ -4,7 +4,8 @@
 
 One listener serves all runners of the process. It begins with the first of them, and ends with the
 last. In a worker that starts runners of its own there is none: their workers get the way to the
-main program that it has itself.
+main program that it has itself. The threads that serve processes put into the queue what comes from
+these.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ class Hold:
         """Raises RuntimeError where there can be no listener."""
         self._listener: _Listener | None = None
         self._is_released = False
-        if _forwarding.channel is None:
+        own = _forwarding.channel
+        if isinstance(own, _forwarding.Channel):
+            queue = own.queue
+        else:
             self._listener = _acquire()
             queue = self._listener.queue
-        else:
-            queue = _forwarding.channel.queue
         #: For the set-up of the runner's workers.
         self.link: _forwarding.Link = (queue, _records.levels())
 

@@ -7,7 +7,17 @@ import signal
 import socket
 import sys
 
-from . import _context, _failures, _finding, _main, _parcels, _wire, _worker, workers
+from . import (
+    _context,
+    _failures,
+    _finding,
+    _main,
+    _parcels,
+    _process_logging,
+    _wire,
+    _worker,
+    workers,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
 
 # Kinds of messages. From the program:
 SET_UP, CALL, STREAM, MORE, CLOSE = range(1, 6)
-# From the process:
+# From the process (and what it logs):
 READY, BROKEN, RETURNED, RAISED, ITEM = range(11, 16)
 
 
@@ -27,7 +37,7 @@ def main(channel_fd: int, lifeline_fd: int) -> None:
     end_with_program(lifeline_fd)
     # Ctrl-C is the program's business. (A handler, as programs that are started inherit SIG_IGN.)
     signal.signal(signal.SIGINT, lambda *_: None)
-    channel = _wire.Channel(socket.socket(fileno=channel_fd))
+    channel = _process_logging.Channel(socket.socket(fileno=channel_fd))
     # A forked child, of multiprocessing for example, must not hold the socket open.
     os.register_at_fork(after_in_child=channel.close)
     try:
@@ -65,7 +75,7 @@ def end_with_program(lifeline: int) -> None:
     _thread.start_new_thread(wait, ())
 
 
-def set_up(channel: _wire.Channel) -> bool:
+def set_up(channel: _process_logging.Channel) -> bool:
     """What the program tells first; whether this process can be used."""
     _, segments = channel.receive()
     about = _parcels.about(segments)
@@ -74,6 +84,8 @@ def set_up(channel: _wire.Channel) -> bool:
     _context.tell(about["places"])
     _wire.SHARED_FROM = about["shared_from"]
     workers.tell(about["index"], about["name"])
+    if about["levels"] is not None:
+        _process_logging.forward(channel, about["levels"], f"{about['name']}-{about['index']}")
     try:
         steps = _parcels.unpack(segments)
         if steps is not None:

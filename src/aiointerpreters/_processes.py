@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from typing import Any, NamedTuple
 from . import _core, _failures, _main, _naming, _parcels, _wire
 from ._context import Pairs, Places
 from ._crew import Call, Crew, Server, Stream
+from ._forwarding import Link, Outlet
+from ._process_logging import LOGGED
 from ._process_worker import (
     BROKEN,
     CALL,
@@ -49,6 +52,8 @@ class Settings(NamedTuple):
     places: Places
     max_tasks: int | None
     grace_period: float
+    #: Where log records and warnings go, if they do.
+    link: Link | None = None
 
 
 class ProcessCall(Call):
@@ -149,6 +154,7 @@ class Process(Server):
         self._is_dead = False
         self._left = 0
         self._sending = threading.Lock()  # what is sent while another thread receives
+        self._outlet: Outlet | None = None
 
     @property
     def pid(self) -> int | None:
@@ -177,14 +183,19 @@ class Process(Server):
     def _start(self) -> None:
         """Start a process. Raises Disconnected if it dies, or what its set-up raises."""
         crew = self.crew
-        main = {
+        main: dict[str, Any] = {
             "argv": [str(word) for word in sys.argv],
             "main": _main.describe(),
             "places": self._settings.places,
             "index": self.index,
             "shared_from": _wire.SHARED_FROM,
             "name": f"{crew.name}-process",
+            "levels": None,
         }
+        link = self._settings.link
+        if link is not None:
+            queue, main["levels"] = link
+            self._outlet = Outlet(queue, f"{crew.name}-process-{self.index}")
         message = _parcels.pack(self._settings.first_steps, "initargs", main)
         here, there = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
@@ -203,11 +214,23 @@ class Process(Server):
             if crew._is_stopping or (crew._is_closing and not crew._heap):
                 self._kill()
         self._channel.send(SET_UP, message)
-        kind, segments = self._channel.receive()
+        kind, segments = self._receive(self._channel)
         if kind == BROKEN:
             raise _failures.rebuild(_parcels.unpack(segments))
         assert isinstance(crew, Processes)
         crew.deaths = 0
+
+    def _receive(
+        self, channel: _wire.Channel, end: float | None = None
+    ) -> tuple[int, list[memoryview]]:
+        """As the channel's receive(), until that time; what is logged is passed on."""
+        while True:
+            rest = None if end is None else max(end - time.monotonic(), 1e-6)
+            kind, segments = channel.receive(rest)
+            if kind != LOGGED:
+                return kind, segments
+            if self._outlet is not None:
+                self._outlet.send(pickle.loads(segments[0]))
 
     def tear_down(self) -> None:
         channel, child = self._channel, self._child
@@ -216,12 +239,14 @@ class Process(Server):
         if child is not None and child.returncode is None:
             if not self._is_killed and not self._is_dead:
                 channel.end()  # and it ends as any program
-                try:
-                    while True:
-                        channel.receive(self._settings.grace_period)
-                except (_wire.Disconnected, TimeoutError):
-                    pass
+            try:
+                while True:
+                    self._receive(channel, time.monotonic() + self._settings.grace_period)
+            except (_wire.Disconnected, TimeoutError):
+                pass
             self._reap()
+        if self._outlet is not None:
+            self._outlet.end()
         self.close_descriptors()
         with self.crew._lock:
             self._child = None
@@ -318,8 +343,7 @@ class Process(Server):
     ) -> tuple[int, list[memoryview]]:
         end = None if call.timeout is None else time.monotonic() + call.timeout
         while True:
-            rest = None if end is None else max(end - time.monotonic(), 1e-6)
-            kind, segments = channel.receive(rest)
+            kind, segments = self._receive(channel, end)
             if kind != ITEM:
                 return kind, segments
             assert call.stream is not None

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._forwarding import Channel, Levels
+    from ._process_logging import ProcessChannel
+
+    type Way = Channel | ProcessChannel
 
 #: What crosses as it is; anything else by pickle, with its repr for where that can't be read.
 _PLAIN = (type(None), bool, int, float, str)
@@ -30,11 +33,15 @@ type Packed = tuple[dict[str, Any], dict[str, tuple[bytes | None, str]]]
 class Forwarder(logging.Handler):
     """The handler of a worker's root logger."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Way) -> None:
         super().__init__()
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._channel.is_forked():
+            if logging.lastResort is not None and record.levelno >= logging.lastResort.level:
+                logging.lastResort.handle(record)
+            return
         try:
             item = ("record", *pack(record, self._channel))
         except Exception:
@@ -43,7 +50,7 @@ class Forwarder(logging.Handler):
             self._channel.send(item)
 
 
-def set_up(module: ModuleType, channel: Channel) -> None:
+def set_up(module: ModuleType, channel: Way) -> None:
     """Forward the records of the `logging` that has just been loaded, or reloaded."""
     levels, disabled = channel.levels
     for name, level in levels.items():
@@ -79,7 +86,7 @@ def _basic_config(original: Any, forwarder: Forwarder) -> Any:
     return basic_config
 
 
-def pack(record: logging.LogRecord, channel: Channel) -> Packed:
+def pack(record: logging.LogRecord, channel: Way) -> Packed:
     """Tell of a record in plain values. Raises what formatting its message raises."""
     attributes = dict(record.__dict__)
     attributes["msg"] = record.getMessage()

@@ -104,8 +104,8 @@ def text_of(refusal: Refusal) -> str:
     is_known = function is not None and not function.startswith("aiointerpreters._")
     subject = function if is_known else "the function"
     return (
-        f"{subject} can't be called in a subinterpreter: the extension module {module}, which it "
-        f"or an argument needs, does not support subinterpreters; {ADVICE}"
+        f"{subject} can't be called in a subinterpreter: the extension module {module}, which it, "
+        f"an argument or a context variable needs, does not support subinterpreters; {ADVICE}"
     )
 
 

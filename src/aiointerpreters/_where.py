@@ -5,8 +5,8 @@
           an extension module refuses, and the runner has unsupported="process"
                             ──► a process; so do all functions of that module from then on
 
-Arguments may need such a module, too, where the function doesn't: then the call comes back from the
-worker, with nothing of it run, and goes on to a process.
+Arguments may need such a module, too, or context variables, where the function doesn't: then the
+call comes back from the worker, with nothing of it run, and goes on to a process.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ._context import Capture
 from ._crew import Call, Crew
 from ._elsewhere_future import Future, deadline_text, expire_soon, settle_soon
 from ._elsewhere_stream import Streaming
+from ._forwarding import Link
 from ._options import Options
 from ._processes import ProcessCall, Processes, Settings
 from ._threads import ThreadCall, Threads
@@ -85,7 +86,9 @@ class Elsewhere:
             asyncio.AbstractEventLoop, dict[Any, asyncio.Future[Any]]
         ] = weakref.WeakKeyDictionary()
 
-    def start(self, pool: _core.Pool) -> None:
+    def start(self, pool: _core.Pool, link: Link | None) -> None:
+        """The runner has started; its log records go there."""
+        self._settings = self._settings._replace(link=link)
         self._pool = pool
 
     # ---- calls ----
@@ -108,7 +111,7 @@ class Elsewhere:
             if self.moves and not in_process:
                 if self.choices.need_process(args, kwargs):
                     in_process = True
-                elif in_process is None or not are_plain(args, kwargs):
+                elif in_process is None or self._capture or not are_plain(args, kwargs):
                     return self._submit_movable(loop, fn, args, kwargs, options, deadline)
             where = "process" if in_process else "interpreter"
         if where == "interpreter":
@@ -386,9 +389,20 @@ class Elsewhere:
         for crew in self._crews():
             crew.close()
 
-    def finish_soon(self) -> None:
-        """The pool has ended. Does not wait."""
-        self._when_released(self._finish)
+    def finish_soon(self, then: Callable[[], None]) -> None:
+        """The pool has ended. Does not wait; `then` is called, in some thread, after the end."""
+
+        def finish() -> None:
+            self._finish()
+            after(self._crews())
+
+        def after(crews: list[Crew]) -> None:
+            if crews:
+                crews[0].when_ended(functools.partial(after, crews[1:]))
+            else:
+                then()
+
+        self._when_released(finish)
 
     def join(self, patience: float) -> None:
         """The pool has ended: wait, in a thread without an event loop, for what is here."""

@@ -49,6 +49,8 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        # Whether a message has been received in part only, of which the rest did not come in time.
+        self._is_out_of_step = False
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -105,12 +107,14 @@ class Channel:
         """Wait for a message; its segments can be written to if the sender's can.
 
         Raises:
-            Disconnected: The other side is gone.
-            TimeoutError: Nothing has come in time; then there is no use for the channel any more.
+            Disconnected: The other side is gone, or out of step: a message has come in part.
+            TimeoutError: Nothing has come in time, or a message in part only.
         """
+        if self._is_out_of_step:
+            raise Disconnected
         self._socket.settimeout(timeout)
         try:
-            return self._receive()
+            received = self._receive()
         except TimeoutError:
             raise
         except ConnectionError as error:
@@ -118,11 +122,14 @@ class Channel:
         finally:
             if timeout is not None:
                 self._socket.settimeout(None)
+        self._is_out_of_step = False
+        return received
 
     def _receive(self) -> tuple[int, list[memoryview]]:
         head, descriptors, *_ = socket.recv_fds(
             self._socket, _HEADER.size, 1, socket.MSG_CMSG_CLOEXEC
         )
+        self._is_out_of_step = True  # until all of it is here
         try:
             if len(head) < _HEADER.size:
                 head += self._exactly(_HEADER.size - len(head), is_begun=bool(head))

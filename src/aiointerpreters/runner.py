@@ -197,7 +197,7 @@ class Runner(Calls):
         if self.unsupported == "process":
             self._submit = self._get_elsewhere().submit
         if self._elsewhere is not None:
-            self._elsewhere.start(pool)
+            self._elsewhere.start(pool, self._link())
         if self._capture is None and self._slots is None:
             call_directly(self, pool, self._elsewhere)
         return self
@@ -221,11 +221,14 @@ class Runner(Calls):
                 capture=self._capture,
             )
             if self._pool is not None:
-                made.start(self._pool)
+                made.start(self._pool, self._link())
             with _making:
                 if self._elsewhere is None:
                     self._elsewhere = made
         return self._elsewhere
+
+    def _link(self) -> Link | None:
+        return None if self._hold is None else self._hold.link
 
     def _start_pool(self, link: Link | None) -> _core.Pool:
         places = {} if self._capture is None else self._capture.places
@@ -398,8 +401,12 @@ class Runner(Calls):
         hold, elsewhere = self._hold, self._elsewhere
 
         def finish(_: object = None) -> None:
-            if elsewhere is not None:
-                elsewhere.finish_soon()
+            if elsewhere is None:
+                release()
+            else:
+                elsewhere.finish_soon(release)
+
+        def release() -> None:
             if hold is not None:
                 hold.release_soon()
 

@@ -52,15 +52,7 @@ end_creation(void)
 PyStatus
 aio_interpreter_new(PyThreadState **tstate)
 {
-    const PyInterpreterConfig config = {
-        .use_main_obmalloc = 0,
-        .allow_fork = 0,
-        .allow_exec = 0,
-        .allow_threads = 1,
-        .allow_daemon_threads = 0,
-        .check_multi_interp_extensions = 1,
-        .gil = PyInterpreterConfig_OWN_GIL,
-    };
+    const PyInterpreterConfig config = AIO_INTERPRETER_CONFIG;
     begin_creation();
     const PyStatus status = Py_NewInterpreterFromConfig(tstate, &config);
     end_creation();

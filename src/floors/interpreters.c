@@ -1,7 +1,7 @@
 /* interpreters.c: the least that a pool of interpreters costs, in time and in memory.
  *
  * So many threads each make an interpreter with a GIL of its own, configured as a worker's is
- * (binding/worker.c), with nothing of ours in it. When all are there, something may be called,
+ * (binding/interpreter.h), with nothing of ours in it. When all are there, something may be called,
  * to see what they take; then each thread ends its own.
  *
  *     caller (its GIL released)            each thread
@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "binding/interpreter.h"
 #include "core/clock.h"
 #include "core/thread.h"
 
@@ -31,21 +32,6 @@ typedef struct Floor {
     int64_t all_here_at;
     const char *error; /* static, the first that there was; NULL: none */
 } Floor;
-
-static PyStatus
-new_interpreter(PyThreadState **tstate)
-{
-    const PyInterpreterConfig config = {
-        .use_main_obmalloc = 0,
-        .allow_fork = 0,
-        .allow_exec = 0,
-        .allow_threads = 1,
-        .allow_daemon_threads = 0,
-        .check_multi_interp_extensions = 1,
-        .gil = PyInterpreterConfig_OWN_GIL,
-    };
-    return Py_NewInterpreterFromConfig(tstate, &config);
-}
 
 /* `lock` must be held. One has come, with that error or NULL. */
 static void
@@ -67,7 +53,8 @@ thread_main(void *argument)
     PyThreadState *tstate = NULL;
     const char *error = NULL;
 
-    const PyStatus status = new_interpreter(&tstate);
+    const PyInterpreterConfig config = AIO_INTERPRETER_CONFIG;
+    const PyStatus status = Py_NewInterpreterFromConfig(&tstate, &config);
     if (PyStatus_Exception(status)) {
         error = status.err_msg == NULL ? "an interpreter could not be created" : status.err_msg;
     }

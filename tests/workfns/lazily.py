@@ -1,6 +1,7 @@
 """Functions that import in their bodies what refuses subinterpreters."""
 
 import os
+import sys
 
 
 def body_imports() -> str:
@@ -19,3 +20,9 @@ def type_name(value: object) -> str:
 
 def process_id_of(_: object) -> int:
     return os.getpid()
+
+
+def request() -> str:
+    """A context variable of a module that this one does not import."""
+    module = sys.modules.get("workfns.refusing")
+    return "none" if module is None else str(module.REQUEST.get())

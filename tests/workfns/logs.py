@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 
 def log(name: str, level: int, message: str, *args: Any, **options: Any) -> str:
@@ -278,3 +282,67 @@ def show_by_hand(fd: int) -> None:
 
 def simple_filter(action: Any) -> None:
     warnings.simplefilter(action)
+
+
+# ---- in processes ----
+
+
+def log_in_threads_and_yield(name: str, threads: int, count: int, items: int) -> Iterator[str]:
+    """Both at the same time."""
+    import logging
+    import threading
+
+    logger = logging.getLogger(name)
+
+    def log_all(thread: int) -> None:
+        for number in range(count):
+            logger.warning("%d: %d", thread, number)
+
+    running = [threading.Thread(target=log_all, args=(thread,)) for thread in range(threads)]
+    for thread in running:
+        thread.start()
+    for _ in range(items):
+        yield "x" * 100_000
+    for thread in running:
+        thread.join()
+
+
+def log_and_yield(name: str, count: int) -> Iterator[int]:
+    for number in range(count):
+        log(name, 40, str(number))
+        yield number
+
+
+def log_and_hang(name: str) -> None:
+    import time
+
+    log(name, 40, "before")
+    while True:
+        time.sleep(1000)
+
+
+def log_in_forked_child(name: str, message: str) -> int:
+    """How the child ended."""
+    import os
+
+    log(name, 40, "from the parent")
+    child = os.fork()
+    if child == 0:
+        try:
+            log(name, 40, message)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def log_in_a_runner(name: str) -> None:
+    import asyncio
+
+    from aiointerpreters import Runner
+
+    async def main() -> None:
+        async with Runner(workers=1) as runner:
+            await runner.run(log, name, 40, "from within")
+
+    asyncio.run(main())

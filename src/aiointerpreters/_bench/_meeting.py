@@ -6,10 +6,8 @@ alike, as they meet at two named pipes:
     each worker     writes a byte into `arrived`, then waits for one from `leave`
     the event loop  reads as many bytes as there are workers, then writes as many
 
-What a worker runs is imported there: so this module imports next to nothing.
+What a worker runs is imported there: so this module imports next to nothing, `__future__` neither.
 """
-
-from __future__ import annotations
 
 import os
 
@@ -25,7 +23,7 @@ def attend(folder: str) -> None:
     _transfer(folder, "leave", os.O_RDONLY, lambda pipe: os.read(pipe, 1))
 
 
-def _transfer(folder: str, name: str, mode: int, action: Callable[[int], object]) -> None:
+def _transfer(folder: str, name: str, mode: int, action: "Callable[[int], object]") -> None:
     pipe = os.open(os.path.join(folder, name), mode)
     try:
         action(pipe)
@@ -40,7 +38,7 @@ class Meeting:
         await meeting.hold(pool.call, workers)
     """
 
-    def __enter__(self) -> Meeting:
+    def __enter__(self) -> "Meeting":
         import tempfile
 
         self._folder = tempfile.TemporaryDirectory()
@@ -58,7 +56,7 @@ class Meeting:
         os.close(self._leave)
         self._folder.cleanup()
 
-    async def hold(self, call: Callable[..., Awaitable[Any]], workers: int) -> None:
+    async def hold(self, call: "Callable[..., Awaitable[Any]]", workers: int) -> None:
         """Call all workers together; `call(function, *args)` is the pool's."""
         import asyncio
 

@@ -80,7 +80,7 @@ def _ratio(value: float, ours: Sequence[float] | None, measure: Measure) -> str:
     if not ours:
         return ""
     parts = (value, median(ours)) if measure.less_is_better else (median(ours), value)
-    return ratio(parts[0] / parts[1]) if parts[1] else ""
+    return ratio(parts[0] / parts[1]) if round(parts[1], 2) else ""  # of what is shown as 0: none
 
 
 def ratio(times: float) -> str:
