@@ -234,6 +234,19 @@ class TestBounds:
 
         asyncio.run(main())
 
+    def test_slow_calls_are_accepted_up_to_the_bound(self, runner: Runner, ordered: bool) -> None:
+        """Once it is known that they are slow, and need not travel together."""
+
+        async def main() -> None:
+            pauses = Source([0.001] * 200)
+            mapped = runner.map(waiting.pause, pauses, concurrency=100, ordered=ordered)
+            async with aclosing(mapped):
+                for _ in range(3):
+                    await anext(mapped)
+                assert 100 <= pauses.pulled <= 103
+
+        asyncio.run(main())
+
     def test_so_many_run_at_a_time_and_no_more(self, gate: Gate, ordered: bool) -> None:
         async def main() -> None:
             async with Runner(workers=4) as runner, gate:

@@ -61,6 +61,8 @@ class Batches:
         self.in_flight = 2 * workers
         #: How many items the next one should have.
         self.size = 1
+        #: Whether that is likely to grow: so it is too early to send as many as are accepted.
+        self.is_learning = True
         self._most = MOST_ITEMS
         self._cost = float("inf")  # of an item in the batch before, in nanoseconds
 
@@ -79,6 +81,7 @@ class Batches:
         values, _, spent, _, is_large = outcome
         if is_large:  # it would wait for the others, and they for it
             self.size = self._most = 1
+            self.is_learning = False
             return
         cost = spent / (len(values) or 1)
         # The lesser of two: a worker may have had to wait for a processor.
@@ -88,6 +91,7 @@ class Batches:
             self.size = fitting
         elif sent >= self.size:
             self.size = min(2 * self.size, fitting, self._most)
+        self.is_learning = self.size < min(fitting, self._most)
 
     def split(self, future: asyncio.Future[Any]) -> bool:
         """Split a batch if it has been run for too long; true if it was."""

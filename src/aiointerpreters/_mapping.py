@@ -233,8 +233,11 @@ class Mapped[R](AsyncIterator[R]):
         window, arguments = self._window, self._arguments
         assert arguments is not None
         size = batches.size
+        enough = max(_LEAST_CONCURRENCY, size * batches.in_flight)
         if self._limit is None:
-            window.limit = max(window.limit, size * batches.in_flight)
+            window.limit = max(window.limit, enough)
+        else:
+            window.limit = min(self._limit, enough) if batches.is_learning else self._limit
         while (length := window.length()) < window.limit:
             room = window.limit - length
             if room < size and length > 0:  # there will be room for a whole one
