@@ -7,7 +7,8 @@ compared with the loop alone or with one worker is measured in the side's own pr
 *Speed-up*: tasks per second of a pool, at most 8 in flight for each worker, against the same tasks
 called on the loop's thread one after another, in which nothing else happens.
 
-*Two workers against one*: the same, of a pool of one worker beside a pool of all.
+*Two workers against one*: the same, of a pool of one worker beside a pool of all. The floor is what
+the machine gives: as many processes that do the tasks and nothing else, against one of them.
 
 *Break-even size*: the smallest size of a task at which a busy program gains by offloading it. The
 loop has other work all the time: coroutines that each do 5 us of plain Python between two
@@ -40,6 +41,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from ._alone import Alone
 from ._harness import (
     Entry,
     Measure,
@@ -82,10 +84,12 @@ async def measure(settings: Settings) -> list[Table]:
     plans = [speed_up(settings), scaling(settings), break_even(settings)]
     entries = [
         Entry(
-            side, side, [turn for plan in plans if side in plan.sides for turn in plan.turns(side)]
+            side,
+            EMPTY if side == FLOOR else side,
+            [turn for plan in plans if side in plan.sides for turn in plan.turns(side)],
         )
-        for side in ALL
-        if side == OURS[0] or settings.wants(side)
+        for side in (*ALL, FLOOR)
+        if side == OURS[0] or settings.wants(EMPTY if side == FLOOR else side)
     ]
     rows = await alternate(settings, entries, warm_up=not settings.quick)
     tables = [
@@ -119,7 +123,9 @@ def label(size: float) -> str:
 
 #: The original's calls take 10 ms each, and its process can't open a second side.
 ALL = (*OURS, *(peer for peer in PEERS if not peer.startswith("original")))
-SCALED = (OURS[0], "InterpreterPoolExecutor", "ProcessPoolExecutor")
+FLOOR = "(processes alone)"
+EMPTY = "(asyncio alone)"  # a process in which nothing has been started
+SCALED = (OURS[0], "InterpreterPoolExecutor", "ProcessPoolExecutor", FLOOR)
 
 
 # ---- speed-up --------------------------------------------------------------------------------
@@ -186,6 +192,15 @@ def scaling(settings: Settings) -> Plan:
     )
 
     def turns(side: str) -> list[Turn]:
+        if side == FLOOR:
+            return [
+                Turn(
+                    without_a_pool,
+                    (_key(table.name, name), kind, amount, _count(seconds, size)),
+                    kind=table.name,
+                )
+                for name, kind, amount, size in loads
+            ]
         return [
             Turn(
                 against_one_worker,
@@ -210,6 +225,18 @@ async def against_one_worker(
                 for pool in (one, side)
             ]
     return {name: [took[0] / took[1]]}
+
+
+async def without_a_pool(side: Opened, name: str, kind: str, amount: int, count: int) -> Samples:
+    """The same of processes that do nothing else."""
+    processes = _alone(side.workers)
+    one = processes.take(1, kind, amount, count)
+    return {name: [side.workers * one / processes.take(side.workers, kind, amount, count)]}
+
+
+@cache
+def _alone(workers: int) -> Alone:
+    return Alone(workers)
 
 
 _opened: dict[str, Opened] = {}
