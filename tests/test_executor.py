@@ -7,6 +7,7 @@ import functools
 import os
 import queue
 import re
+import sys
 import threading
 import time
 import warnings
@@ -44,6 +45,17 @@ def held(executor: Executor, gate: Gate, count: int = 2) -> Iterator[list[CallFu
     gate.reached_blocking(count)
     with gate:
         yield futures
+
+
+@contextlib.contextmanager
+def without_others() -> Iterator[None]:
+    """No other thread of this interpreter runs, but where this one waits."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 class TestSubmit:
@@ -172,6 +184,62 @@ class TestCallbacks:
         assert executor.submit(time.sleep, 0.01).result(SOON) is None
         found.set()
         assert was_in_time.get(timeout=SOON)
+
+    def test_a_callback_may_wait_for_what_one_holds_who_waits_for_a_result(self) -> None:
+        """Even where both results come at once to a third, who waits for another one."""
+
+        def hold_and_wait(lock: threading.Lock, call: Any, holds: threading.Event) -> None:
+            with lock:
+                holds.set()
+                call.result(SOON)
+
+        with Executor(3) as executor, contextlib.closing(Gate()) as last:
+            third = executor.submit(waiting.wait_at, *last.fds)
+            leader = threading.Thread(target=third.result, args=(SOON,))
+            leader.start()
+            last.reached_blocking()
+            for _ in range(10):
+                with contextlib.closing(Gate()) as gate:
+                    first, second = (executor.submit(waiting.wait_at, *gate.fds) for _ in range(2))
+                    gate.reached_blocking(2)
+                    lock, holds, called = threading.Lock(), threading.Event(), threading.Event()
+
+                    def take_the_lock(
+                        _: Any, lock: threading.Lock = lock, called: threading.Event = called
+                    ) -> None:
+                        with lock:
+                            called.set()
+
+                    first.add_done_callback(take_the_lock)
+                    waits = threading.Thread(target=hold_and_wait, args=(lock, second, holds))
+                    waits.start()
+                    assert holds.wait(SOON)
+                    with without_others():
+                        gate.open()
+                        deadline = time.monotonic() + 0.02  # in which both results arrive
+                        while time.monotonic() < deadline:
+                            pass
+                    waits.join(SOON / 2)
+                    assert not waits.is_alive()
+                    assert called.wait(SOON)
+            last.open()
+            leader.join(SOON)
+
+    def test_callbacks_are_the_executors_threads_business(
+        self, executor: Executor, gate: Gate
+    ) -> None:
+        callers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        future = executor.submit(waiting.wait_at, *gate.fds, "waited for")
+        for _ in range(2):
+            future.add_done_callback(lambda _: callers.put(threading.current_thread().name))
+        gate.reached_blocking()
+        opener = threading.Timer(0.05, gate.open)  # when this thread waits, mostly
+        opener.start()
+        assert future.result(SOON) == "waited for"
+        names = {callers.get(timeout=SOON) for _ in range(2)}
+        assert threading.current_thread().name not in names
+        assert len(names) == 1
+        opener.join()
 
     def test_a_callback_may_shut_the_executor_down(self) -> None:
         executor = Executor(1)

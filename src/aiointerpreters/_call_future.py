@@ -15,11 +15,15 @@ class CallFuture[T](Future[T]):
     """What :meth:`Executor.submit` returns: a :class:`concurrent.futures.Future`.
 
     It is settled by a thread of the executor's, or by one that waits in :meth:`result` or
-    :meth:`exception` meanwhile; that thread also runs the callbacks.
+    :meth:`exception` meanwhile. Its callbacks are called by the former.
     """
 
     #: The call's; C sets it, and nobody else makes a CallFuture.
     _ticket: Ticket
+    #: Its callbacks are the package's own, and short.
+    _is_internal = False
+    #: The base class's.
+    _done_callbacks: list[Any]
 
     def cancel(self) -> bool:
         """Take the call back, unless a worker has begun it.
@@ -67,6 +71,13 @@ class CallFuture[T](Future[T]):
         self._ticket.wait(timeout)
         return max(0.0, end - monotonic())
 
+    def _invoke_callbacks(self) -> None:
+        # They may last, or wait for what somebody holds who waits for a result: so they are not for
+        # a thread that waits for one itself.
+        is_due = bool(self._done_callbacks) and not self._is_internal
+        if not (is_due and self._ticket.defer(self)):
+            super()._invoke_callbacks()  # type: ignore[misc]
+
     def set_result(self, result: T) -> None:
         """As :meth:`concurrent.futures.Future.set_result`: the call is stopped, if it runs."""
         super().set_result(result)
@@ -84,7 +95,7 @@ class _NoCall:
     def cancel(self, _: CallFuture[Any]) -> bool:
         return False
 
-    interrupt = cancel
+    interrupt = defer = cancel
 
     def settled_by_hand(self) -> None: ...
 

@@ -62,6 +62,10 @@ class MovingService(_Service):
         return self.runner._get_elsewhere()
 
     @property
+    def collector(self) -> _core.Collector:
+        return self._collector
+
+    @property
     def choices(self) -> Choices:
         return self.elsewhere.choices
 
@@ -158,6 +162,7 @@ class MovingService(_Service):
             except BrokenRunner as error:
                 self.choices.learn(key, error)
                 return None
+            probe._is_internal = True
             self._probes[key] = probe
         probe.add_done_callback(partial(self._learn, key))
         return probe

@@ -89,6 +89,7 @@ class Movable:
             if inner is None:
                 self._move(wanted)
         if inner is not None:
+            inner._is_internal = True
             inner.add_done_callback(self._came_back)
 
     def _came_back(self, inner: Future[Any]) -> None:
@@ -205,6 +206,10 @@ class Movable:
             if not future.done():  # time is up, or another thread sees to it
                 return
             last = future
+
+    def defer(self, future: CallFuture[Any]) -> bool:
+        """As that of C."""
+        return self._service.collector.defer(future)
 
     def settled_by_hand(self) -> None:
         """Its own result comes too late."""

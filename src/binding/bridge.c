@@ -693,6 +693,7 @@ bridge_new(PyObject *module, PyObject *loop, AioPool *pool)
     bridge->is_led = false;
     bridge->follower_thread = PYTHREAD_INVALID_THREAD_ID;
     bridge->follower_waits = false;
+    bridge->callbacks_due = NULL;
     bridge->leader_may_spin = loop == NULL && aio_may_spin();
     bridge->module = Py_NewRef(module);
     bridge->loop = Py_XNewRef(loop);
@@ -840,6 +841,7 @@ aio_bridge_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(bridge->module);
     Py_VISIT(bridge->loop);
+    Py_VISIT(bridge->callbacks_due);
     for (AioListNode *link = bridge->in_flight.head.next; link != &bridge->in_flight.head;
          link = link->next) {
         Py_VISIT(aio_container_of(link, AioMail, in_flight)->owner_future);
@@ -852,6 +854,7 @@ aio_bridge_clear(PyObject *self)
 {
     aio_bridge_close((AioBridge *)self);
     Py_CLEAR(((AioBridge *)self)->loop);
+    Py_CLEAR(((AioBridge *)self)->callbacks_due);
     return 0;
 }
 

@@ -107,6 +107,8 @@ typedef struct AioBridge {
     /* A collector's: the thread in run(), and whether it waits in a callback for who leads. */
     unsigned long follower_thread;
     bool follower_waits;
+    /* A collector's: a list of settled futures whose callbacks that thread is to call; or NULL. */
+    PyObject *callbacks_due;
 } AioBridge;
 
 extern PyType_Spec aio_bridge_spec;

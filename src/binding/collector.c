@@ -25,6 +25,9 @@ enum { MAX_CREDIT = 8, COST_OF_SPINNING_IN_VAIN = 4, WAITS_PER_TRIAL = 32 };
 
 enum { SPINS_BETWEEN_CLOCK_READS = 32 };
 
+/* This thread leads, and delivers. */
+static _Thread_local bool is_leading;
+
 /* ---- the leader ----------------------------------------------------------- */
 
 /* No GIL. */
@@ -101,14 +104,24 @@ sleep_as_leader(AioState *state, AioChannel *channel, AioMail *const *slot, int6
 
 /* Owner only. */
 static void
-tell_follower(AioBridge *collector)
+wake_follower(AioBridge *collector)
 {
     AioChannel *channel = collector->channel;
-    if (collector->follower_waits && channel != NULL &&
-        channel->home->fork_generation == aio_fork_generation()) {
+    if (channel != NULL && channel->home->fork_generation == aio_fork_generation()) {
         pthread_mutex_lock(&channel->home->lock);
-        aio_blocked_wake_locked(channel->follower);
+        if (channel->follower != NULL) {
+            aio_blocked_wake_locked(channel->follower);
+        }
         pthread_mutex_unlock(&channel->home->lock);
+    }
+}
+
+/* Owner only. */
+static void
+tell_follower(AioBridge *collector)
+{
+    if (collector->follower_waits) {
+        wake_follower(collector);
     }
 }
 
@@ -162,7 +175,10 @@ aio_collector_lead(AioState *state, AioBridge *collector, AioMail *const *slot, 
             return -1;
         }
         if (has_mail(collector)) {
+            const bool was_leading = is_leading;
+            is_leading = !follows;
             result = aio_bridge_deliver_all(collector);
+            is_leading = was_leading;
         }
         else if ((collector->is_led && !follows) ||
                  (deadline_ns >= 0 && aio_clock_ns() >= deadline_ns)) {
@@ -189,6 +205,28 @@ aio_collector_tell_waiting(AioBridge *collector)
         aio_channel_ring(collector->channel);
     }
     tell_follower(collector);
+}
+
+bool
+aio_collector_defer(AioBridge *collector, PyObject *future)
+{
+    bool is_deferred = false;
+    Py_BEGIN_CRITICAL_SECTION(collector);
+    if (is_leading && collector->follower_thread != PYTHREAD_INVALID_THREAD_ID) {
+        if (collector->callbacks_due == NULL) {
+            collector->callbacks_due = PyList_New(0);
+        }
+        is_deferred = collector->callbacks_due != NULL &&
+                      PyList_Append(collector->callbacks_due, future) == 0;
+        if (is_deferred) {
+            wake_follower(collector);
+        }
+        else {
+            PyErr_Clear();
+        }
+    }
+    Py_END_CRITICAL_SECTION();
+    return is_deferred;
 }
 
 void
@@ -231,12 +269,32 @@ stop_following(AioChannel *channel)
     pthread_mutex_unlock(&channel->home->lock);
 }
 
+/* Call the callbacks that leaders have left. */
+static void
+call_callbacks(AioState *state, AioBridge *collector)
+{
+    PyObject *futures = collector->callbacks_due;
+    collector->callbacks_due = NULL;
+    for (Py_ssize_t i = 0; futures != NULL && i < PyList_GET_SIZE(futures); i++) {
+        PyObject *future = PyList_GET_ITEM(futures, i);
+        PyObject *result = PyObject_CallMethodNoArgs(future, state->str_invoke_callbacks);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(future);
+        }
+        Py_XDECREF(result);
+    }
+    Py_XDECREF(futures);
+}
+
 /* Deliver, until the collector is closed. 0, or -1 with an exception set. */
 static int
 follow(AioState *state, AioBridge *collector, AioChannel *channel, AioBlocked *blocked)
 {
     while (collector->channel != NULL) {
-        if (aio_bridge_deliver_all(collector) < 0) {
+        if (collector->callbacks_due != NULL) {
+            call_callbacks(state, collector);
+        }
+        else if (aio_bridge_deliver_all(collector) < 0) {
             PyErr_WriteUnraisable((PyObject *)collector); /* of a callback; others wait */
         }
         else if (collector->channel != NULL && !aio_mailbox_leave(&channel->mailbox)) {
@@ -267,6 +325,7 @@ run(AioState *state, AioBridge *collector)
             result = follow(state, collector, channel, &blocked);
             collector->follower_thread = PYTHREAD_INVALID_THREAD_ID;
             stop_following(channel);
+            call_callbacks(state, collector);
             if (aio_mailbox_leave(&channel->mailbox)) {
                 aio_channel_ring(channel);
             }
@@ -332,6 +391,12 @@ collector_get_closed(PyObject *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(is_closed);
 }
 
+static PyObject *
+collector_defer(PyObject *self, PyObject *future)
+{
+    return PyBool_FromLong(aio_collector_defer((AioBridge *)self, future));
+}
+
 static PyMethodDef collector_methods[] = {
     {"fileno", collector_fileno, METH_NOARGS,
      PyDoc_STR("The descriptor that is readable when there is something to drain, unless a\n"
@@ -340,6 +405,10 @@ static PyMethodDef collector_methods[] = {
      PyDoc_STR("Settle the futures of all results that have arrived, in this thread.")},
     {"run", collector_run, METH_NOARGS,
      PyDoc_STR("Settle futures, in this thread, until the collector is closed.")},
+    {"defer", collector_defer, METH_O,
+     PyDoc_STR(
+         "defer(future): have the callbacks of a future that is done called in the thread that\n"
+         "is in run(), if this one waits for a result; returns whether that is so.")},
     {"close", collector_close, METH_NOARGS,
      PyDoc_STR("Cancel what is pending, and stop it. The pool's end does it as well.")},
     {NULL, NULL, 0, NULL},

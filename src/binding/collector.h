@@ -19,6 +19,8 @@
  *     happens: so no other thread has delivered and freed it by then.
  *   - Several threads may deliver at a time, each other mails: so in what order futures are
  *     settled is not certain. Only that mail which is posted first is taken first is.
+ *   - A leader calls no callbacks: they may last, or wait for what another thread holds that waits
+ *     for a result itself. They are the follower's, where there is one.
  *   - Who looks after the mailbox, and stops to, looks into it once more, and rings if there is
  *     something: so nothing is left lying. Who settles a future tells the leader, which may
  *     wait for just that one; and the follower, which may be in a callback that does. Who
@@ -43,6 +45,10 @@ int aio_collector_lead(AioState *state, AioBridge *collector, AioMail *const *sl
 
 /* A future of the collector's has been settled: tell who may wait for just that one. Owner only. */
 void aio_collector_tell_waiting(AioBridge *collector);
+
+/* Leave it to the follower to call the callbacks of `future` (borrowed), which is done, if this
+ * thread leads. True if so; else it is for the caller to do. Any thread of its interpreter. */
+bool aio_collector_defer(AioBridge *collector, PyObject *future);
 
 /* It has been closed: nobody need wait any more. */
 void aio_collector_wake_all(AioChannel *channel);

@@ -146,6 +146,7 @@ module_exec(PyObject *module)
         {&state->str_raw, "raw"},
         {&state->str_done, "done"},
         {&state->str_ticket, "_ticket"},
+        {&state->str_invoke_callbacks, "_invoke_callbacks"},
     };
 
     aio_list_init(&state->shared_list);
@@ -247,6 +248,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->str_raw);
     Py_CLEAR(state->str_done);
     Py_CLEAR(state->str_ticket);
+    Py_CLEAR(state->str_invoke_callbacks);
     return 0;
 }
 

@@ -91,6 +91,7 @@ typedef struct AioState {
     PyObject *str_raw;
     PyObject *str_done;
     PyObject *str_ticket;
+    PyObject *str_invoke_callbacks;
 
     struct AioHome *home;                /* a reference; see home.h */
     struct AioWorker *worker;            /* whose interpreter this is, borrowed; NULL: nobody's */

@@ -211,6 +211,12 @@ ticket_tell(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+static PyObject *
+ticket_defer(PyObject *self, PyObject *future)
+{
+    return PyBool_FromLong(aio_collector_defer(((Ticket *)self)->collector, future));
+}
+
 static int
 ticket_traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -246,6 +252,7 @@ static PyMethodDef ticket_methods[] = {
      PyDoc_STR(
          "wait(seconds | None): settle what comes, until that is the ticket's own future, or\n"
          "another thread will settle that, or time is up.")},
+    {"defer", ticket_defer, METH_O, PyDoc_STR("As that of the collector.")},
     {"settled_by_hand", ticket_tell, METH_NOARGS,
      PyDoc_STR("The future is settled: stop the call, and whoever waits for it here.")},
     {NULL, NULL, 0, NULL},
