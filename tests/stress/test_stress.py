@@ -11,94 +11,17 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from plain import random_call
 
-from aiointerpreters import (
-    BrokenRunner,
-    InterpreterError,
-    NotShareableError,
-    Runner,
-    RunnerError,
-)
+from aiointerpreters import BrokenRunner, Runner, RunnerError
 from helpers.limits import SLOWNESS, SOON
-from helpers.sameness import same
-from workfns import classes, failing, values, worker
+from workfns import values, worker
 
 SECONDS = float(os.environ.get("AIO_STRESS_SECONDS", "10"))
 SEED = int(os.environ.get("AIO_STRESS_SEED") or random.SystemRandom().randrange(2**32))
-
-Outcome = Callable[[Any, BaseException | None], bool]
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Outcome]
-
-
-def gives(expected: Any) -> Outcome:
-    return lambda result, error: error is None and same(result, expected)
-
-
-def raises(kind: type[BaseException]) -> Outcome:
-    return lambda _, error: type(error) is kind
-
-
-def random_value(dice: random.Random, depth: int = 3) -> Any:
-    match dice.randrange(12 if depth else 7):
-        case 0:
-            return dice.randrange(-(2 ** dice.randrange(1, 200)), 2 ** dice.randrange(1, 200))
-        case 1:
-            return dice.random()
-        case 2:
-            return "".join(chr(dice.randrange(0x11000)) for _ in range(dice.randrange(20)))
-        case 3:
-            return dice.randbytes(dice.choice([0, 5, 500, 50_000]))
-        case 4:
-            return dice.choice([None, True, False, (), "", 0])
-        case 5:
-            return classes.Point(dice.randrange(10))
-        case 6:
-            return memoryview(bytearray(dice.randbytes(dice.choice([1, 100, 10_000]))))
-        case 7 | 8:
-            return [random_value(dice, depth - 1) for _ in range(dice.randrange(5))]
-        case 9:
-            return tuple(random_value(dice, depth - 1) for _ in range(dice.randrange(5)))
-        case 10:
-            return {n: random_value(dice, depth - 1) for n in range(dice.randrange(5))}
-        case _:
-            return {dice.random() for _ in range(dice.randrange(5))}
-
-
-def random_call(dice: random.Random) -> Call:
-    match dice.randrange(16):
-        case 0:
-            return failing.divide_by_zero, (), {}, raises(ZeroDivisionError)
-        case 1:
-            return failing.throw, (failing.Own(1),), {}, raises(failing.Own)
-        case 2:
-            return values.lock, (), {}, raises(NotShareableError)
-        case 3:
-            argument = [random_value(dice), values.lock()]
-            return values.echo, (argument,), {}, raises(NotShareableError)
-        case 4:
-            return failing.exit_with, (3,), {}, raises(InterpreterError)
-        case 5:
-            number = dice.randrange(5)
-            return (lambda: number), (), {}, gives(number)
-        case 6:
-            return failing.exit_with, (3,), {}, raises(InterpreterError)
-        case 7:
-            number = dice.randrange(3_000)
-            return values.total, (list(range(number)),), {}, gives(sum(range(number)))
-        case 8:
-            return (
-                classes.move,
-                (classes.Point(1),),
-                {"by": 5},
-                gives(classes.Point(6, 5)),
-            )
-        case _:
-            value = random_value(dice)
-            return values.echo, (value,), {}, gives(value)
 
 
 class Round:
