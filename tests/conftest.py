@@ -1,20 +1,44 @@
 """Fixtures for every test: a shared runner, gates and traces, programs of their own."""
 
 import asyncio
+import faulthandler
 import gc
+import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helpers.gate import Gate, Signals, Trace
+from helpers.limits import SLOWNESS
 from helpers.programs import Program
 
 # Ignored where a shell has started this in the background; tests' programs would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+#: Seconds for what fixtures have to do after a test.
+TEARDOWN = 120 * SLOWNESS
+
+_terminal = 2
+
+
+def pytest_configure() -> None:
+    global _terminal
+    _terminal = os.dup(2)  # while nothing is captured
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, Any, Any]:
+    """pytest-timeout has no limit for a test that has failed, which may have left a runner busy."""
+    faulthandler.dump_traceback_later(TEARDOWN, exit=True, file=_terminal)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ faulthandler refuses subinterpreters on every Python, so that these tests need n
 
 import asyncio
 import concurrent.futures
+import contextvars
 import functools
 import os
 import threading
@@ -122,10 +123,19 @@ class TestTheChoice:
 
     def test_context_variables_follow_a_call(self) -> None:
         with Executor(1, unsupported="process", context=[refusing.REQUEST]) as executor:
-            refusing.REQUEST.set("r1")
-            future = executor.submit(refusing.request)
-            refusing.REQUEST.set("r2")
+            context = contextvars.copy_context()
+            context.run(refusing.REQUEST.set, "r1")
+            future = context.run(executor.submit, refusing.request)
+            context.run(refusing.REQUEST.set, "r2")
             assert future.result(SOON) == "r1"
+
+    def test_a_context_variable_may_be_the_reason(self) -> None:
+        with Executor(1, unsupported="process", context=[refusing.REQUEST]) as executor:
+            assert executor.submit(lazily.request).result(SOON) == "none"
+            context = contextvars.copy_context()
+            context.run(refusing.REQUEST.set, "r1")
+            for _ in range(2):
+                assert context.run(executor.submit, lazily.request).result(SOON) == "r1"
 
     def test_an_initializer_that_is_unsupported_sends_everything_there(self) -> None:
         with Executor(

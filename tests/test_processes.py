@@ -4,6 +4,7 @@ faulthandler refuses subinterpreters on every Python, so that these tests need n
 """
 
 import asyncio
+import contextvars
 import os
 from collections.abc import Callable
 from typing import Any
@@ -133,7 +134,7 @@ class TestTheChoice:
                 assert await runner.run(os.getpid) != os.getpid()
             assert [n async for n in runner.map(values.square, range(3))] == [0, 1, 4]
 
-        run(main, context=[refusing.REQUEST])
+        contextvars.Context().run(run, main, context=[refusing.REQUEST])
 
     def test_where_overrides_it(self) -> None:
         async def main(runner: Runner) -> None:
@@ -409,6 +410,7 @@ class TestCalls:
                 call.add_done_callback(lambda call: done.append(call.result()))
             await asyncio.to_thread((tmp_path / "fifo").write_text, "go")
             await asyncio.gather(first, *calls)
+            await asyncio.sleep(0)  # for callbacks, of what was done when gather() looked
             assert done == ["first", "middle", "last"]
 
         run(main, workers=1)

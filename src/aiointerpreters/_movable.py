@@ -182,7 +182,8 @@ class Movable:
         return True
 
     def is_waiting(self) -> bool:
-        inner, call = self._inner, self._call
+        with self._lock:  # it may be on its way
+            inner, call = self._inner, self._call
         if call is not None:
             return call.state is State.QUEUED
         if inner is not None:
@@ -201,11 +202,15 @@ class Movable:
             self._service.settle_until(self, end)
             return
         last = None
-        while (future := self._inner or self._probe) is not None and future is not last:
+        while (future := self._awaited()) is not None and future is not last:
             future._ticket.wait(None if end is None else max(0.0, end - monotonic()))
             if not future.done():  # time is up, or another thread sees to it
                 return
             last = future
+
+    def _awaited(self) -> CallFuture[Any] | None:
+        with self._lock:
+            return self._inner or self._probe
 
     def defer(self, future: CallFuture[Any]) -> bool:
         """As that of C."""
