@@ -173,6 +173,29 @@ class TestBothThreads:
 
         asyncio.run(main())
 
+    def test_who_waits_for_the_others_import_may_hold_what_that_needs(
+        self, module: Callable[[str], str], gate: Gate, trace: Trace
+    ) -> None:
+        name = module("""
+from workfns import imports, waiting
+waiting.wait_at(*GATE)
+with imports.LOCK:
+    pass
+""")
+
+        async def main() -> None:
+            async with Runner(workers=1, grace_period=PATIENT) as runner, gate:
+                imported = runner.submit(imports.by_statement_soon, name, trace.fd)
+                await gate.reached()
+                holds = runner.submit(imports.import_under_lock, "colorsys", gate.fds[0])
+                await gate.reached()
+                gate.open()
+                async with asyncio.timeout(SOON):
+                    assert await holds == "colorsys"
+                    assert await imported == name
+
+        asyncio.run(main())
+
     def test_a_runner_is_closed_while_a_loop_waits_for_an_import(
         self, module: Callable[[str], str], gate: Gate, trace: Trace
     ) -> None:

@@ -16,6 +16,10 @@
  * at a time; what is loaded already is had without waiting. The loop's thread (loop.c) goes through
  * the gate once for all that asyncio is. Other threads are user code's, which import as the threads
  * of any program do.
+ *
+ * Who is in the gate runs user code, which may wait for what the other thread holds that waits at
+ * the gate: a lock of a program's own, or that of `warnings`, under which CPython imports. So
+ * nobody waits there for long: after a while both load, as the threads of any program may.
  */
 #include "imports.h"
 
@@ -24,6 +28,9 @@
 #include "worker.h"
 
 /* ---- the gate -------------------------------------------------------------- */
+
+/* How long one thread waits for the other to come out. */
+static const int64_t PATIENCE_NS = INT64_C(1000) * 1000 * 1000;
 
 /* In how many imports that need the gate the calling thread is; NULL if it is not one of the
  * worker's two, as a thread of user code is. */
@@ -36,13 +43,22 @@ depth_here(AioState *state)
                                                 : NULL;
 }
 
+static int
+side_of(AioState *state, const int *depth)
+{
+    return depth == &state->worker->import_depth ? 0 : 1;
+}
+
 void
 aio_imports_enter_gate(AioState *state)
 {
     int *depth = depth_here(state);
     if (depth != NULL && (*depth)++ == 0) {
-        Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&state->worker->import_gate);
+        /* clang-format off */
+        Py_BEGIN_ALLOW_THREADS
+        aio_gate_pass(&state->worker->import_gate, side_of(state, depth), PATIENCE_NS);
         Py_END_ALLOW_THREADS
+        /* clang-format on */
     }
 }
 
@@ -51,7 +67,7 @@ aio_imports_leave_gate(AioState *state)
 {
     int *depth = depth_here(state);
     if (depth != NULL && --*depth == 0) {
-        pthread_mutex_unlock(&state->worker->import_gate);
+        aio_gate_come_out(&state->worker->import_gate, side_of(state, depth));
     }
 }
 

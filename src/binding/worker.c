@@ -51,7 +51,7 @@ destroy(AioCounted *counted)
     AioWorker *worker = aio_container_of(counted, AioWorker, counted);
     AioPool *pool = worker->pool;
     aio_loop_destroy(&worker->loop);
-    pthread_mutex_destroy(&worker->import_gate);
+    aio_gate_destroy(&worker->import_gate);
     pthread_mutex_destroy(&worker->running_lock);
     pthread_mutex_destroy(&worker->lock);
     aio_consumer_destroy(&worker->consumer);
@@ -70,7 +70,7 @@ aio_worker_new(AioPool *pool, int index)
     /* With the system's mutexes on Linux and macOS these can't fail. */
     if (pthread_mutex_init(&worker->lock, NULL) != 0 ||
         pthread_mutex_init(&worker->running_lock, NULL) != 0 ||
-        pthread_mutex_init(&worker->import_gate, NULL) != 0 ||
+        aio_gate_init(&worker->import_gate) < 0 ||
         aio_loop_init(&worker->loop, pool, &worker->consumer) < 0) {
         aio_consumer_destroy(&worker->consumer);
         free(worker);

@@ -5,6 +5,7 @@
 #include <Python.h>
 #include <pthread.h>
 
+#include "core/gate.h"
 #include "core/taskqueue.h"
 #include "core/timers.h"
 #include "counted.h"
@@ -67,12 +68,12 @@ typedef struct AioWorker {
     /* Tasks that it has run. Written by its thread alone; relaxed, for statistics. */
     _Atomic unsigned long task_count;
 
-    /* Held by the worker's thread or the loop's while it loads modules: see imports.c. User code is
-     * run under it, so it comes before all other locks, and before the GIL. */
-    pthread_mutex_t import_gate;
+    /* Passed by the worker's thread or the loop's while it loads modules: see imports.c. User code
+     * is run in it; no lock of ours is held by who waits there. */
+    AioGate import_gate;
 
     /* The worker's thread only. */
-    int import_depth; /* how many imports it is in; it holds the gate while that is positive */
+    int import_depth; /* how many imports it is in */
     PyObject *module; /* owned while the interpreter lives: user code may empty sys.modules */
     AioState *state;  /* the module's */
     AioFunctionCache functions;

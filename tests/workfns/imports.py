@@ -1,9 +1,12 @@
 """Functions that import while they run."""
 
+import _thread
 import contextlib
 import os
 import sys
 from collections.abc import Sequence
+
+LOCK = _thread.allocate_lock()
 
 
 def by_statement(name: str, mark_fd: int) -> str:
@@ -30,6 +33,13 @@ def by_importlib_within(name: str, mark_fd: int) -> str:
 
 async def by_statement_soon(name: str, mark_fd: int) -> str:
     return by_statement(name, mark_fd)
+
+
+def import_under_lock(name: str, announce_fd: int) -> str:
+    with LOCK:
+        os.write(announce_fd, b".")
+        __import__(name)
+    return name
 
 
 def import_a_dataclass(name: str) -> str:
