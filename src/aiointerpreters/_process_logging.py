@@ -18,7 +18,7 @@ from . import _forwarding, _wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from ._forwarding import Levels
@@ -39,33 +39,32 @@ class Channel(_wire.Channel):
         self._logged: deque[bytes] = deque()
 
     def send(self, kind: int, segments: Sequence[Any]) -> None:
-        with self._sending:
-            self._sender = threading.get_ident()
-            try:
-                self._send_logged()
-                super().send(kind, segments)
-            finally:
-                self._sender = None
-        self.flush()
+        with self._turn():
+            super().send(kind, segments)
+        self._flush()
 
     def log(self, item: bytes) -> None:
         """Send it, after what was logged before."""
         self._logged.append(item)
         if self._sender != threading.get_ident():
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         while self._logged:
-            with self._sending:
-                self._sender = threading.get_ident()
-                try:
-                    self._send_logged()
-                finally:
-                    self._sender = None
+            with self._turn():
+                pass
 
-    def _send_logged(self) -> None:
-        while self._logged:
-            super().send(LOGGED, [self._logged.popleft()])
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """This thread alone sends: first what was logged."""
+        with self._sending:
+            self._sender = threading.get_ident()
+            try:
+                while self._logged:
+                    super().send(LOGGED, [self._logged.popleft()])
+                yield
+            finally:
+                self._sender = None
 
 
 class ProcessChannel:

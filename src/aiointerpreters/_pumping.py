@@ -65,7 +65,7 @@ def _iterate(
     function: FunctionName | Callable[..., Iterable[Any]],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    is_interrupted: bool = True,
+    is_interrupted: bool,
 ) -> None:
     found: Any = _found(function)
     iterator = iter(found(*args, **kwargs))
@@ -123,7 +123,7 @@ async def _iterate_async(
     function: FunctionName | Callable[..., AsyncIterable[Any]],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    is_interrupted: bool = True,
+    is_interrupted: bool,
 ) -> None:
     found: Any = _found(function)
     iterator = aiter(found(*args, **kwargs))

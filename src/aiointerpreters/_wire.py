@@ -132,7 +132,7 @@ class Channel:
         self._is_out_of_step = True  # until all of it is here
         try:
             if len(head) < _HEADER.size:
-                head += self._exactly(_HEADER.size - len(head), is_begun=bool(head))
+                head += self._exactly(_HEADER.size - len(head))
             kind, is_large, count = _HEADER.unpack(head)
             sizes = struct.unpack(f"={count}Q", self._exactly(8 * count))
             if not is_large:
@@ -153,7 +153,7 @@ class Channel:
                 offset = _aligned(offset)
         return kind, segments
 
-    def _exactly(self, size: int, is_begun: bool = True) -> bytearray:
+    def _exactly(self, size: int) -> bytearray:
         data = bytearray(size)
         view = memoryview(data)
         while view:

@@ -192,19 +192,13 @@ def scaling(settings: Settings) -> Plan:
     )
 
     def turns(side: str) -> list[Turn]:
-        if side == FLOOR:
-            return [
-                Turn(
-                    without_a_pool,
-                    (_key(table.name, name), kind, amount, _count(seconds, size)),
-                    kind=table.name,
-                )
-                for name, kind, amount, size in loads
-            ]
+        is_floor = side == FLOOR
+        function: Callable[..., Any] = without_a_pool if is_floor else against_one_worker
+        first = () if is_floor else (side,)
         return [
             Turn(
-                against_one_worker,
-                (side, _key(table.name, name), kind, amount, _count(seconds, size)),
+                function,
+                (*first, _key(table.name, name), kind, amount, _count(seconds, size)),
                 kind=table.name,
             )
             for name, kind, amount, size in loads
