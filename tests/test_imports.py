@@ -196,6 +196,25 @@ with imports.LOCK:
 
         asyncio.run(main())
 
+    def test_nothing_is_imported_under_the_lock_with_which_finders_are_asked(
+        self, gate: Gate, trace: Trace
+    ) -> None:
+        """Or it would wait for what the other thread is loading, which needs that lock."""
+
+        async def main() -> None:
+            async with Runner(workers=1, grace_period=PATIENT) as runner, gate:
+                held = "aiointerpreters._forwarding"  # which sets up logging
+                await runner.run(imports.hold_up, held, "logging", *gate.fds)
+                call = runner.submit(imports.import_it, held)
+                await gate.reached()  # the worker's thread loads it
+                coroutine = runner.submit(coroutines.leave_mark, trace.fd)
+                await gate.reached()  # and its loop's looks for logging, which asyncio imports
+                gate.open()
+                await asyncio.gather(call, coroutine)
+                assert trace.marks() == b"x"
+
+        asyncio.run(main())
+
     def test_a_runner_is_closed_while_a_loop_waits_for_an_import(
         self, module: Callable[[str], str], gate: Gate, trace: Trace
     ) -> None:

@@ -2,10 +2,10 @@
 
 A process of a runner has the same, by way of its socket (_process_logging.py).
 
-Nothing is imported for it when a worker starts, this module neither. A finder (set_up.c) waits for
-the worker to import `logging` or `warnings`, and passes them on to here: they are set up when they
-have been loaded. Then a handler of the root logger (_records.py), and ``warnings.showwarning``,
-send what they get to the main program's queue.
+Nothing is imported for it when a worker starts, this module neither. A finder (finder.c) waits for
+the worker to import `logging` or `warnings`: when they have been loaded they are set up here. Then
+a handler of the root logger (_records.py), and ``warnings.showwarning``, send what they get to the
+main program's queue.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from importlib.machinery import ModuleSpec
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any, TextIO
 
@@ -145,55 +144,9 @@ def forward_loaded() -> None:
             set_up_module(sys.modules[name])
 
 
-def find_spec(
-    name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-) -> ModuleSpec | None:
-    """Find what the other finders find, and have it set up once it is loaded.
-
-    Called by the finder in ``sys.meta_path``, which is `_core`, for `logging` and `warnings`; each
-    time, as a module may be reloaded.
-    """
-    for finder in sys.meta_path:
-        find = None if finder in (_core, Finder) else getattr(finder, "find_spec", None)
-        spec: ModuleSpec | None = find and find(name, path, target)
-        if spec is not None:
-            if spec.loader is not None:
-                spec.loader = _Loader(spec.loader, _WAITS_FOR[name])  # type: ignore[assignment]
-            return spec
-    return None
-
-
-class Finder:
-    """What `_core` is in a worker's ``sys.meta_path``, for a process."""
-
-    @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        return find_spec(name, path, target) if name in _WAITS_FOR else None
-
-
-class _Loader:
-    """Loads by the real loader, which it leaves in its place, and sets up what was loaded."""
-
-    def __init__(self, real: Any, set_up_module: Callable[[ModuleType], None]) -> None:
-        self._real = real
-        self._set_up_module = set_up_module
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        spec.loader = self._real
-        try:
-            created: ModuleType | None = self._real.create_module(spec)
-        finally:
-            spec.loader = self  # type: ignore[assignment]
-        return created
-
-    def exec_module(self, module: ModuleType) -> None:
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._real
-        module.__loader__ = self._real
-        self._real.exec_module(module)
-        self._set_up_module(module)
+def forward(module: ModuleType) -> None:
+    """Forward what comes from that module, which has just been loaded, or reloaded."""
+    _WAITS_FOR[module.__name__](module)
 
 
 def _set_up_logging(logging: ModuleType) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import deque
 
-from . import _forwarding, _wire
+from . import _core, _forwarding, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,5 +94,5 @@ class ProcessChannel:
 def forward(channel: Channel, levels: Levels, worker: str) -> None:
     """Forward what this process logs, and warns of, from now on."""
     _forwarding.channel = ProcessChannel(channel, levels, worker)
-    sys.meta_path.insert(0, _forwarding.Finder)
+    sys.meta_path.insert(0, _core)
     _forwarding.forward_loaded()

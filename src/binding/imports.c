@@ -19,7 +19,8 @@
  *
  * Who is in the gate runs user code, which may wait for what the other thread holds that waits at
  * the gate: a lock of a program's own, or that of `warnings`, under which CPython imports. So
- * nobody waits there for long: after a while both load, as the threads of any program may.
+ * nobody waits there for long while that does not get on: then both load, as the threads of any
+ * program may.
  */
 #include "imports.h"
 
@@ -29,7 +30,7 @@
 
 /* ---- the gate -------------------------------------------------------------- */
 
-/* How long one thread waits for the other to come out. */
+/* How long one thread waits for the other, while that loads no further module. */
 static const int64_t PATIENCE_NS = INT64_C(1000) * 1000 * 1000;
 
 /* In how many imports that need the gate the calling thread is; NULL if it is not one of the
@@ -53,13 +54,20 @@ void
 aio_imports_enter_gate(AioState *state)
 {
     int *depth = depth_here(state);
-    if (depth != NULL && (*depth)++ == 0) {
-        /* clang-format off */
-        Py_BEGIN_ALLOW_THREADS
-        aio_gate_pass(&state->worker->import_gate, side_of(state, depth), PATIENCE_NS);
-        Py_END_ALLOW_THREADS
-        /* clang-format on */
+    if (depth == NULL) {
+        return;
     }
+    AioGate *gate = &state->worker->import_gate;
+    const int side = side_of(state, depth);
+    if ((*depth)++ > 0) {
+        aio_gate_step(gate, side);
+        return;
+    }
+    /* clang-format off */
+    Py_BEGIN_ALLOW_THREADS
+    aio_gate_pass(gate, side, PATIENCE_NS);
+    Py_END_ALLOW_THREADS
+    /* clang-format on */
 }
 
 void
@@ -77,6 +85,9 @@ aio_imports_leave_gate(AioState *state)
 static bool
 has_all(PyObject *module, PyObject *names)
 {
+    if (PyList_Check(names) && PyList_GET_SIZE(names) == 0) { /* what C code imports */
+        return true;
+    }
     PyObject *namespace = PyModule_Check(module) ? PyModule_GetDict(module) : NULL; /* borrowed */
     if (namespace == NULL || !PyTuple_Check(names)) {
         return false;

@@ -10,6 +10,7 @@
 #include "bridge.h"
 #include "call.h"
 #include "collector.h"
+#include "finder.h"
 #include "fork_child.h"
 #include "home.h"
 #include "interrupt.h"
@@ -45,7 +46,7 @@ static const struct {
     [AIO_HELPER_STUCK_ERROR] = {"aiointerpreters._stuck", "error"},
     [AIO_HELPER_LOG_STUCK] = {"aiointerpreters._stuck", "log"},
     [AIO_HELPER_FIRST_STEPS] = {"aiointerpreters._worker", "do_first_steps"},
-    [AIO_HELPER_FIND_FORWARDED] = {"aiointerpreters._forwarding", "find_spec"},
+    [AIO_HELPER_FORWARD] = {"aiointerpreters._forwarding", "forward"},
     [AIO_HELPER_FORWARD_LOADED] = {"aiointerpreters._forwarding", "forward_loaded"},
     [AIO_HELPER_RELEASE_ALL] = {"aiointerpreters._worker", "release_all"},
     [AIO_HELPER_CALL_IN_CONTEXT] = {"aiointerpreters._context", "call"},
@@ -298,7 +299,7 @@ static PyMethodDef module_methods[] = {
      PyDoc_STR("(index, name of the pool, thread's identifier) in a worker, elsewhere None.")},
     {"told", aio_set_up_told, METH_NOARGS,
      PyDoc_STR("What the program tells its workers; None in what is no worker.")},
-    {"find_spec", (PyCFunction)(void (*)(void))aio_set_up_find_spec, METH_FASTCALL,
+    {"find_spec", (PyCFunction)(void (*)(void))aio_finder_find_spec, METH_FASTCALL,
      PyDoc_STR("find_spec(name, path, target): this module is a worker's finder.")},
     {"hold_off", aio_worker_py_hold_off, METH_O,
      PyDoc_STR("hold_off(begins): interrupt this thread's call only when that has ended.")},

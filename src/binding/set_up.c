@@ -9,19 +9,12 @@
  *
  * The module. What is loaded already need not be found: its definition is here. So it stands in
  * sys.modules before its package, which is imported when user code asks for it.
- *
- * The finder. The module stands in sys.meta_path as well. It finds our package where the program
- * has it, whatever user code has made of sys.path; and it passes `logging` and `warnings`, which
- * most workers never import, on to _forwarding.py. It knows nothing of any other module.
  */
 #include "set_up.h"
 
 #include "worker.h"
 
 static const char NAME[] = "aiointerpreters._core";
-
-/* The modules whose import _forwarding.py has to see. */
-static const char *const forwarded[] = {"logging", "warnings"};
 
 /* ---- the module ------------------------------------------------------------ */
 
@@ -121,103 +114,4 @@ aio_set_up_first_steps(AioState *state, const AioPool *pool)
     Py_XDECREF(none);
     Py_XDECREF(steps);
     return none == NULL ? -1 : 0;
-}
-
-/* ---- the finder ------------------------------------------------------------ */
-
-/* Whether one of those modules is loaded; -1 with an exception set. */
-static int
-is_any_loaded(void)
-{
-    for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) {
-        PyObject *name = PyUnicode_FromString(forwarded[i]);
-        PyObject *loaded = name == NULL ? NULL : PyImport_GetModule(name);
-        Py_XDECREF(name);
-        if (loaded != NULL) {
-            Py_DECREF(loaded);
-            return 1;
-        }
-        if (PyErr_Occurred()) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-int
-aio_set_up_finder(AioState *state)
-{
-    AioWorker *worker = state->worker;
-    PyObject *meta_path = PySys_GetObject("meta_path"); /* borrowed */
-    int is_loaded = 0;
-
-    if (meta_path == NULL || !PyList_Check(meta_path)) {
-        PyErr_SetString(PyExc_RuntimeError, "sys.meta_path is no list");
-        return -1;
-    }
-    if (PyList_Insert(meta_path, 0, worker->module) < 0 ||
-        (worker->pool->forwards && (is_loaded = is_any_loaded()) < 0)) {
-        return -1;
-    }
-    if (is_loaded) { /* by a sitecustomize, say */
-        PyObject *forward = aio_helper(state, AIO_HELPER_FORWARD_LOADED);
-        PyObject *none = forward == NULL ? NULL : PyObject_CallNoArgs(forward);
-        Py_XDECREF(none);
-        return none == NULL ? -1 : 0;
-    }
-    return 0;
-}
-
-/* What the other finders find of our package where the program has it, which user code may have
- * taken out of sys.path since. */
-static PyObject *
-find_package(PyObject *module, const AioPool *pool, PyObject *name)
-{
-    PyObject *meta_path = PySys_GetObject("meta_path"); /* borrowed */
-    PyObject *finders = NULL, *path = NULL, *spec = NULL;
-    PyObject *start = aio_message_decode_value(NULL, &pool->start);
-    if (start == NULL || meta_path == NULL ||
-        (path = Py_BuildValue("[O]", PyTuple_GET_ITEM(start, 3))) == NULL ||
-        (finders = PySequence_List(meta_path)) == NULL) {
-        goto done;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(finders) && !PyErr_Occurred(); i++) {
-        PyObject *finder = PyList_GET_ITEM(finders, i);
-        Py_XDECREF(spec);
-        spec = finder == module ? Py_NewRef(Py_None)
-                                : PyObject_CallMethod(finder, "find_spec", "OO", name, path);
-        if (spec != NULL && spec != Py_None) {
-            break;
-        }
-    }
-done:
-    Py_XDECREF(finders);
-    Py_XDECREF(path);
-    Py_XDECREF(start);
-    return spec != NULL || PyErr_Occurred() ? spec : Py_NewRef(Py_None);
-}
-
-PyObject *
-aio_set_up_find_spec(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    AioState *state = aio_state_of_module(module);
-    if (count < 1 || !PyUnicode_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "find_spec() takes a module's name");
-        return NULL;
-    }
-    if (state->worker == NULL) {
-        Py_RETURN_NONE;
-    }
-    const AioPool *pool = state->worker->pool;
-    if (PyUnicode_EqualToUTF8(args[0], "aiointerpreters")) {
-        return find_package(module, pool, args[0]);
-    }
-    for (size_t i = 0; pool->forwards && i < sizeof forwarded / sizeof *forwarded; i++) {
-        if (PyUnicode_EqualToUTF8(args[0], forwarded[i])) {
-            PyObject *find_spec = aio_helper(state, AIO_HELPER_FIND_FORWARDED);
-            return find_spec == NULL ? NULL
-                                     : PyObject_Vectorcall(find_spec, args, (size_t)count, NULL);
-        }
-    }
-    Py_RETURN_NONE;
 }

@@ -11,10 +11,6 @@
  * the program's sys.path and sys.argv. A new reference, or NULL with an exception set. */
 PyObject *aio_set_up_module(const AioPool *pool);
 
-/* Put our finder in place, and have what is loaded of the modules that it waits for set up. 0, or
- * -1 with an exception set. */
-int aio_set_up_finder(AioState *state);
-
 /* What the program wants done first in its workers: user code. 0, or -1 with an exception set. */
 int aio_set_up_first_steps(AioState *state, const AioPool *pool);
 
@@ -23,8 +19,7 @@ int aio_set_up_first_steps(AioState *state, const AioPool *pool);
  * exception is as it was. */
 PyObject *aio_set_up_import_again(const AioPool *pool, const char *name);
 
-/* aiointerpreters._core.told() and .find_spec(name, path, target) */
+/* aiointerpreters._core.told() */
 PyObject *aio_set_up_told(PyObject *module, PyObject *ignored);
-PyObject *aio_set_up_find_spec(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -30,7 +30,7 @@ typedef enum AioHelper {
     AIO_HELPER_STUCK_ERROR,     /* what a coroutine fails with whose worker is stuck */
     AIO_HELPER_LOG_STUCK,       /* says of a call that it has made its worker stuck */
     AIO_HELPER_FIRST_STEPS,     /* what a new worker runs first, if the program wants it to */
-    AIO_HELPER_FIND_FORWARDED,  /* finds `logging` and `warnings` in a worker */
+    AIO_HELPER_FORWARD,         /* sets up `logging` or `warnings`, when it has been loaded */
     AIO_HELPER_FORWARD_LOADED,  /* the same, of what is loaded already */
     AIO_HELPER_RELEASE_ALL,     /* and one that ends, if it has to linger */
     AIO_HELPER_LEFT_THREADS,    /* what it knows of threads that are left running */

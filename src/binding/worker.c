@@ -35,6 +35,7 @@
 #include "core/monitor.h"
 #include "expiry.h"
 #include "failure.h"
+#include "finder.h"
 #include "imports.h"
 #include "interpreter.h"
 #include "interrupt.h"
@@ -519,7 +520,7 @@ set_up(AioWorker *worker)
     if (!begin_interruptible(worker, NULL)) {
         PyErr_SetNone(worker->interrupted_type);
     }
-    else if (aio_set_up_finder(worker->state) == 0) {
+    else if (aio_finder_install(worker->state) == 0) {
         result = aio_set_up_first_steps(worker->state, pool);
     }
     end_interruptible(worker);

@@ -1,4 +1,4 @@
-/* gate.c: one of two threads at a time, if that can be had within some time. */
+/* gate.c: one of two threads at a time, as long as that gets on. */
 #include "gate.h"
 
 #include "clock.h"
@@ -34,16 +34,22 @@ void
 aio_gate_pass(AioGate *gate, int side, int64_t patience_ns)
 {
     AioGateSide *mine = &gate->sides[side];
-    const int64_t deadline = aio_clock_ns() + patience_ns;
-    bool in_time = true;
+    int64_t deadline = aio_clock_ns() + patience_ns;
+    bool gets_on = true;
 
     pthread_mutex_lock(&gate->lock);
-    while (gate->is_taken && in_time && mine->gave_up_on != gate->passes) {
+    uint64_t steps = gate->steps;
+    while (gate->is_taken && gets_on && mine->gave_up_on != gate->passes) {
         mine->waits = true;
         pthread_mutex_unlock(&gate->lock);
-        in_time = aio_park_until(&mine->parker, deadline);
+        const bool in_time = aio_park_until(&mine->parker, deadline);
         pthread_mutex_lock(&gate->lock);
         mine->waits = false;
+        if (!in_time) {
+            gets_on = gate->steps != steps;
+            steps = gate->steps;
+            deadline = aio_clock_ns() + patience_ns;
+        }
     }
     mine->has_gate = !gate->is_taken;
     if (mine->has_gate) {
@@ -53,6 +59,14 @@ aio_gate_pass(AioGate *gate, int side, int64_t patience_ns)
     else {
         mine->gave_up_on = gate->passes;
     }
+    pthread_mutex_unlock(&gate->lock);
+}
+
+void
+aio_gate_step(AioGate *gate, int side)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->steps += gate->sides[side].has_gate;
     pthread_mutex_unlock(&gate->lock);
 }
 

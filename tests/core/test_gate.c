@@ -46,6 +46,35 @@ who_waits_in_vain_passes_nevertheless_and_waits_no_second_time(void)
 
 /* ---- two threads --------------------------------------------------------- */
 
+/* Much longer than a thread that wants to run is kept waiting. */
+static const int64_t PATIENCE_NS = (int64_t)500 * 1000 * 1000;
+
+static void *
+pass_second(void *raw)
+{
+    AioGate *gate = raw;
+    aio_gate_pass(gate, 1, PATIENCE_NS);
+    CHECK(gate->sides[1].has_gate); /* it was waited for */
+    aio_gate_come_out(gate, 1);
+    return NULL;
+}
+
+static void
+who_gets_on_is_waited_for(void)
+{
+    AioGate gate = {.is_taken = false};
+    CHECK(aio_gate_init(&gate) == 0);
+    aio_gate_pass(&gate, 0, LONG_NS);
+    pthread_t thread = start_thread(pass_second, &gate);
+    for (const int64_t end = aio_clock_ns() + 3 * PATIENCE_NS; aio_clock_ns() < end;) {
+        aio_gate_step(&gate, 0);
+        sched_yield();
+    }
+    aio_gate_come_out(&gate, 0);
+    join_thread(thread);
+    aio_gate_destroy(&gate);
+}
+
 enum { ROUNDS = 20000 };
 
 typedef struct Crossing {
@@ -95,6 +124,7 @@ main(void)
 {
     RUN(each_side_passes_where_the_other_is_not);
     RUN(who_waits_in_vain_passes_nevertheless_and_waits_no_second_time);
+    RUN(who_gets_on_is_waited_for);
     RUN(one_is_in_it_at_a_time);
     return 0;
 }

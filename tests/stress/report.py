@@ -7,10 +7,14 @@ with status 2.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
+import re
 import resource
+import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -73,6 +77,8 @@ class Run:
         print(f"stress: FAILED: {what}\n{self.situation()}", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(all_threads=True)
         print("\n".join(_threads()), file=sys.stderr, flush=True)
+        # Once more: where a log is cut, it is at its beginning.
+        print(f"stress: FAILED: {what[-1000:]}, seed {self.seed}", file=sys.stderr, flush=True)
         if self.stays:
             print(f"stress: process {os.getpid()} stays", file=sys.stderr, flush=True)
             faulthandler.cancel_dump_traceback_later()
@@ -120,14 +126,41 @@ def _peak() -> float:
 
 
 def _threads() -> list[str]:
-    """All threads, those of workers too: what each is called, and whether it runs."""
+    """All threads, those of workers too: what each is called, whether it runs, and where.
+
+    A thread's own signal handler knows of which interpreter it is, and what that one runs there.
+    """
     lines = []
-    for thread in sorted(os.listdir("/proc/self/task"), key=int):
-        with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/stat") as file:
-            name, _, rest = file.read().partition("(")[2].rpartition(")")
-            fields = rest.split()
-            lines.append(f"    {thread} {name}: {fields[0]}, {fields[11]} + {fields[12]} ticks")
+    with tempfile.TemporaryFile(buffering=0) as file:
+        faulthandler.register(signal.SIGUSR2, file, all_threads=False)
+        for thread in sorted(map(int, os.listdir("/proc/self/task"))):
+            lines.append(f"    {thread} {_state(thread)}")
+            file.seek(0)
+            file.truncate()
+            ctypes.CDLL(None).tgkill(os.getpid(), thread, signal.SIGUSR2)
+            threading.Event().wait(0.1)  # it says nothing when it has done so
+            file.seek(0)
+            lines += _frames(file.read().decode())
     return lines
+
+
+def _state(thread: int) -> str:
+    """What the system says of it; where it waits, if there is a word for that."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/self/task/{thread}/stat") as file:
+            name, _, rest = file.read().partition("(")[2].rpartition(")")
+        with open(f"/proc/self/task/{thread}/wchan") as file:
+            place = file.read()
+        fields = rest.split()
+        return f"{name}: {fields[0]}, {fields[11]} + {fields[12]} ticks, {place}"
+    return "has ended"
+
+
+def _frames(stack: str) -> list[str]:
+    """The innermost ones in one line, with the folders that tell modules apart."""
+    found = re.findall(r'File "(.*?)", line (\d+) in (.*)', stack)
+    frames = [f"{'/'.join(file.split('/')[-2:])}:{line} {name}" for file, line, name in found[:12]]
+    return [f"        {' < '.join(frames)}"] if frames else []
 
 
 def shortened(value: Any) -> str:

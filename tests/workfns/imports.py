@@ -1,10 +1,16 @@
 """Functions that import while they run."""
 
+from __future__ import annotations
+
 import _thread
 import contextlib
 import os
 import sys
 from collections.abc import Sequence
+
+TYPE_CHECKING = False  # `typing` is not to be loaded for it
+if TYPE_CHECKING:
+    from typing import Any
 
 LOCK = _thread.allocate_lock()
 
@@ -40,6 +46,44 @@ def import_under_lock(name: str, announce_fd: int) -> str:
         os.write(announce_fd, b".")
         __import__(name)
     return name
+
+
+def hold_up(held: str, asked: str, announce_fd: int, wait_fd: int) -> None:
+    """From now on `held` waits at the gate when it is loaded; and it is announced when finders,
+    which have the import lock, are asked for `asked`.
+    """
+    sys.meta_path.insert(1, _HoldsUp(held, asked, announce_fd, wait_fd))  # after ours
+
+
+class _HoldsUp:
+    """The finder for that, and the loader of what it holds up."""
+
+    def __init__(self, held: str, asked: str, announce_fd: int, wait_fd: int) -> None:
+        self.held, self.asked, self.announce_fd, self.wait_fd = held, asked, announce_fd, wait_fd
+        self.path_finder: Any = sys.meta_path[-1]  # without importing anything
+        self.loader: Any = None
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name == self.asked:
+            os.write(self.announce_fd, b".")
+        if name != self.held:
+            return None
+        spec = self.path_finder.find_spec(name, path, target)
+        assert spec is not None
+        self.loader, spec.loader = spec.loader, self  # type: ignore[assignment]
+        return spec
+
+    def create_module(self, spec: Any) -> None:
+        return None
+
+    def exec_module(self, module: Any) -> None:
+        os.write(self.announce_fd, b".")
+        os.read(self.wait_fd, 1)
+        self.loader.exec_module(module)
+
+
+def import_it(name: str) -> str:
+    return str(__import__(name).__name__)
 
 
 def import_a_dataclass(name: str) -> str:
