@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiointerpreters import Runner, _listening
-from aiointerpreters._forwarding import LIMIT
+from aiointerpreters._forwarding import LIMIT, Outlet
 from helpers.gate import Gate
 from helpers.limits import SOON
 from helpers.process import eventually
@@ -350,6 +351,45 @@ class TestClosing:
         """)
         ended.assert_ended()
         assert ended.out.split("\n") == [*map(str, range(3_000)), "at exit", ""]
+
+
+class TestLocks:
+    def test_an_interruption_keeps_none_from_the_workers_other_thread(self) -> None:
+        async def main() -> None:
+            chance = random.Random(7)
+            async with Runner(workers=1, grace_period=10 * SOON) as runner:
+                coroutine = runner.submit(logs.log_many_soon, "flood", 20_000)
+                async with asyncio.timeout(SOON):
+                    while not coroutine.done():
+                        plain = runner.submit(logs.log_for_ever, "flood")
+                        await asyncio.sleep(chance.random() * 0.02)  # any moment will do
+                        plain.cancel()
+
+        asyncio.run(main())
+
+    def test_who_sends_does_not_wait_for_another_one_that_does(self) -> None:
+        """It may be in a finalizer that waits for a lock of the first one: that of `warnings`."""
+        sent: list[Any] = []
+
+        class Queue:
+            def qsize(self) -> int:
+                return 0
+
+            def put_nowait(self, item: Any) -> None:
+                if not sent:
+                    sent.append(item)
+                    other = threading.Thread(target=outlet.send, args=(("second",),), daemon=True)
+                    other.start()
+                    other.join(SOON)
+                    assert not other.is_alive()
+                    outlet.send(("third",))  # a finalizer logs
+                else:
+                    sent.append(item)
+
+        queue: Any = Queue()
+        outlet = Outlet(queue, "worker")
+        outlet.send(("first",))
+        assert sent == [("first",), ("second",), ("third",)]
 
 
 class TestLag:

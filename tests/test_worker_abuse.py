@@ -396,6 +396,18 @@ class TestARunnerInAWorker:
             {close}
             """).assert_ended(0)
 
+    def test_it_was_closed_and_is_stopped_with_its_worker(self, program: Program) -> None:
+        program("""
+            import asyncio, os
+            from aiointerpreters import Runner
+            from workfns import abuse
+
+            announced, announce = os.pipe()
+            runner = Runner(workers=1).start()
+            asyncio.run(runner.run(abuse.close_a_runner_at_work, announce))
+            os.read(announced, 1)
+            """).assert_ended(0)
+
     @pytest.mark.parametrize("close", [False, True])
     def test_it_has_threads_that_never_end(self, close: bool, program: Program) -> None:
         """Which holds up neither runner."""

@@ -26,8 +26,8 @@ type FunctionName = tuple[str, str, str]
 
 def resolve(kind: str, where: str, name: str) -> Any:
     """Find what :func:`_naming.describe` named. Raises what its module raises on import."""
-    _core.hold_off(True)
     try:
+        _core.hold_off(True)
         if kind == "path":
             found: Any = _load_path(where)
         elif where in _main.NAMES:
@@ -54,8 +54,8 @@ def probe(kind: str, where: str, name: str) -> None:
 
 def load(module: str) -> None:
     """Import a module, for a call that needs it before it can begin."""
-    _core.hold_off(True)
     try:
+        _core.hold_off(True)
         importlib.import_module(module)
     finally:
         _core.hold_off(False)

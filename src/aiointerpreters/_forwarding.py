@@ -11,6 +11,7 @@ main program's queue.
 from __future__ import annotations
 
 import _thread
+import atexit
 import sys
 import time
 
@@ -50,33 +51,49 @@ class Outlet:
         self.worker = worker
         #: Unlike the name, which is used again, no other worker has it.
         self._key = (_thread.get_native_id(), time.monotonic_ns())
-        # Guards the rest, and the order of items. Encoding may run the garbage collector and so
-        # anything, in which something is logged: hence an RLock.
-        self._lock = _thread.RLock()
+        #: What is to be sent, in this order; None: that nothing more comes.
+        self._items: list[tuple[Any, ...] | None] = []
+        # Whoever has it sends, and guards the rest. Nobody waits for it, since many other locks may
+        # be held here: that of `warnings`, those of a finalizer which logs in the midst of sending.
+        self._turn = _thread.allocate_lock()
         self._is_dropping = False
         #: How many items were ever dropped: 8 bytes, little-endian.
         self._dropped = bytearray(8)
 
     def send(self, item: tuple[Any, ...]) -> None:
         """Put an item of exact builtins, or drop it and count that."""
+        self._send(item)
+
+    def end(self) -> None:
+        """Nothing more comes: tell what was dropped."""
+        self._send(None)
+
+    def _send(self, item: tuple[Any, ...] | None) -> None:
         try:
-            with self._lock:
-                if self.queue.qsize() >= (RESUME if self._is_dropping else LIMIT):
-                    self._drop()
-                    return
-                self._report()
+            _core.hold_off(True)  # an interruption would keep the turn
+            self._items.append(item)
+            # Who finds that another one sends leaves it to that one, which looks once more.
+            while self._items and self._turn.acquire(blocking=False):
+                try:
+                    while self._items:
+                        self._put(self._items.pop(0))
+                finally:
+                    self._turn.release()
+        finally:
+            _core.hold_off(False)
+
+    def _put(self, item: tuple[Any, ...] | None) -> None:
+        try:
+            limit = RESUME if self._is_dropping else LIMIT
+            if item is not None and self.queue.qsize() >= limit:
+                self._drop()
+                return
+            self._report()
+            if item is not None:
                 self.queue.put_nowait(item)
         except Exception:
             # The main program has stopped listening, or this worker is ending.
             pass
-
-    def end(self) -> None:
-        """Nothing more comes: tell what was dropped."""
-        try:
-            with self._lock:
-                self._report()
-        except Exception:
-            pass  # as in send()
 
     def _drop(self) -> None:
         count = int.from_bytes(self._dropped, "little") + 1
@@ -115,8 +132,6 @@ class Channel(Outlet):
     def _drop(self) -> None:
         super()._drop()
         if not self._ends_at_exit:
-            import atexit
-
             self._ends_at_exit = True
             atexit.register(self.end)
 

@@ -37,6 +37,13 @@ class Forwarder(logging.Handler):
         super().__init__()
         self._channel = channel
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As any handler's, without its lock: what it would guard, the channel does."""
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
         if self._channel.is_forked():
             if logging.lastResort is not None and record.levelno >= logging.lastResort.level:

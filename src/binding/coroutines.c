@@ -370,13 +370,12 @@ aio_coroutines_close(AioCoroutines *coroutines)
 }
 
 void
-aio_coroutines_empty(AioCoroutines *coroutines, AioTaskStatus status)
+aio_coroutines_empty(AioCoroutines *coroutines, AioList *tasks)
 {
-    AioList tasks;
     AioListNode *link;
 
     pthread_mutex_lock(&coroutines->lock);
-    take_all(&coroutines->waiting, &tasks);
+    take_all(&coroutines->waiting, tasks);
     coroutines->waiting_count = 0;
     for (link = coroutines->loops.head.next; link != &coroutines->loops.head; link = link->next) {
         AioLoop *loop = aio_container_of(link, AioLoop, link);
@@ -384,13 +383,10 @@ aio_coroutines_empty(AioCoroutines *coroutines, AioTaskStatus status)
         while ((first = aio_list_pop_first(&loop->inbox)) != NULL) {
             free_place(loop, task_of_link(first));
             task_of_link(first)->is_taken = true;
-            aio_list_append(&tasks, first);
+            aio_list_append(tasks, first);
         }
     }
     pthread_mutex_unlock(&coroutines->lock);
-    while ((link = aio_list_pop_first(&tasks)) != NULL) {
-        aio_task_complete(task_of_link(link), status);
-    }
 }
 
 /* Ask the loop to cancel all its calls, or once more. True as wants_interrupter(). */
@@ -474,8 +470,10 @@ aio_coroutines_open_loop(AioLoop *loop)
 {
     AioCoroutines *coroutines = coroutines_of(loop);
     pthread_mutex_lock(&coroutines->lock);
+    if (loop->is_set_up) { /* its worker has come back from being stuck */
+        loop->is_retiring = false;
+    }
     loop->is_set_up = true;
-    loop->is_retiring = false; /* its worker may have come back from being stuck */
     const size_t others = count_starting(coroutines);
     dispatch_and_unlock(coroutines, (coroutines->waiting_count + others) / (others + 1));
 }

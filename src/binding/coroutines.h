@@ -70,8 +70,9 @@ long aio_coroutines_count_waiting(AioCoroutines *coroutines);
 /* Take no calls any more. Those that were accepted run to their end. */
 void aio_coroutines_close(AioCoroutines *coroutines);
 
-/* End every call that no loop has begun, with that status. */
-void aio_coroutines_empty(AioCoroutines *coroutines, AioTaskStatus status);
+/* Move every call that no loop has begun to `tasks`, which is initialised here, by its
+ * `loop_link`. */
+void aio_coroutines_empty(AioCoroutines *coroutines, AioList *tasks);
 
 /* Cancel all calls, and interrupt what does not let its loop see to that. */
 void aio_coroutines_stop(AioCoroutines *coroutines);

@@ -398,8 +398,9 @@ interrupt(AioLoop *loop)
         pthread_mutex_lock(&loop->step_lock);
     }
     AioTask *task = loop->current;
-    if (task != NULL && (loop->held_off > 0 || (loop->importing > 0 && !may_break_import))) {
-        /* It asks itself for an interrupter when it is that no more. */
+    if (loop->held_off > 0 || (loop->importing > 0 && !may_break_import)) {
+        /* In a step, it asks itself for an interrupter when it is that no more; else the pool's
+         * next round does. */
     }
     else if (task != NULL && loop->cancelled != NULL) {
         /* What it does about its cancellation is not to be cancelled in turn, within the
@@ -486,9 +487,9 @@ aio_loop_hold_off(AioLoop *loop, int change, bool is_import)
 {
     bool is_due = false;
     pthread_mutex_lock(&loop->step_lock);
-    if (loop->thread_id == PyThread_get_thread_ident() && loop->current != NULL) {
+    if (loop->thread_id == PyThread_get_thread_ident()) {
         *(is_import ? &loop->importing : &loop->held_off) += change;
-        is_due = loop->held_off == 0 && loop->importing == 0 &&
+        is_due = loop->current != NULL && loop->held_off == 0 && loop->importing == 0 &&
                  (aio_pool_is_stopping(loop->pool) ||
                   atomic_load_explicit(&loop->current->abandoned, memory_order_relaxed));
     }
@@ -545,8 +546,9 @@ aio_loop_start_interrupter(AioLoop *loop)
 {
     AioPool *pool = aio_pool_acquire(loop->pool);
     if (aio_thread_start(interrupter_main, loop, "aio-interrupt") < 0) {
-        (void)aio_coroutines_late(loop);
-        (void)aio_coroutines_end_interrupter(loop);
+        do { /* for whoever asks meanwhile, too */
+            (void)aio_coroutines_late(loop);
+        } while (aio_coroutines_end_interrupter(loop));
         aio_pool_release(pool);
     }
 }

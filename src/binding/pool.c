@@ -95,12 +95,21 @@ close_queue(AioPool *pool)
 }
 
 void
-aio_pool_empty_queue(AioPool *pool, AioTaskStatus status)
+aio_pool_take_queued(AioPool *pool, AioList *tasks)
 {
     AioTaskNode *node;
-    aio_coroutines_empty(&pool->coroutines, status);
+    aio_coroutines_empty(&pool->coroutines, tasks);
     while ((node = aio_taskqueue_try_pop(&pool->queue, NULL)) != NULL) {
-        AioTask *task = aio_task_of_queue_node(node);
+        aio_list_append(tasks, &aio_task_of_queue_node(node)->loop_link);
+    }
+}
+
+void
+aio_pool_end_queued(AioList *tasks, AioTaskStatus status)
+{
+    AioListNode *link;
+    while ((link = aio_list_pop_first(tasks)) != NULL) {
+        AioTask *task = aio_container_of(link, AioTask, loop_link);
         if (task->prefetch != NULL) {
             aio_copier_run(task);
         }
@@ -108,6 +117,14 @@ aio_pool_empty_queue(AioPool *pool, AioTaskStatus status)
             aio_task_complete(task, status);
         }
     }
+}
+
+void
+aio_pool_empty_queue(AioPool *pool, AioTaskStatus status)
+{
+    AioList tasks;
+    aio_pool_take_queued(pool, &tasks);
+    aio_pool_end_queued(&tasks, status);
 }
 
 /* ---- start --------------------------------------------------------------- */

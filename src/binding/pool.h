@@ -94,6 +94,11 @@ aio_pool_is_stopping(AioPool *pool)
 /* End every queued task with `status`, but those that have run. No lock held. */
 void aio_pool_empty_queue(AioPool *pool, AioTaskStatus status);
 
+/* The same in two steps, of which the first may be done with the lock of the workers: who finds
+ * that none will come for what is queued takes that, and not what is queued afterwards. */
+void aio_pool_take_queued(AioPool *pool, AioList *tasks);
+void aio_pool_end_queued(AioList *tasks, AioTaskStatus status);
+
 /* Accept nothing more. Queued tasks are finished, or cancelled; running ones are
  * finished, or interrupted. Returns at once; may be called again, to be less patient. */
 void aio_pool_close(AioPool *pool, bool cancel_pending, bool interrupt_running);

@@ -186,8 +186,9 @@ aio_shutdown_all(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     AioState *state = aio_state_of_module(module);
 
-    /* A pool that was closed in the ordinary way finishes its work, as promised. */
-    stop_pools(state, false);
+    /* A pool that was closed in the ordinary way finishes its work, as promised; unless this is a
+     * worker of one that is being stopped. */
+    stop_pools(state, state->worker != NULL && aio_pool_is_stopping(state->worker->pool));
     if (wait_for_pools(state) < 0) {
         if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
             return NULL;

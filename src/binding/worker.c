@@ -619,6 +619,7 @@ aio_worker_main(void *argument)
 
     PyStatus status = PyStatus_Ok();
     if (!aio_workers_is_wanted(worker)) {
+        (void)aio_coroutines_leave_loop(&worker->loop); /* its share of what waits is the others' */
         aio_workers_leave(worker);
     }
     else if (PyStatus_Exception(status = aio_interpreter_new(&tstate))) {

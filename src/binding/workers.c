@@ -322,8 +322,9 @@ void
 aio_workers_close(AioPool *pool)
 {
     AioWorkers *workers = &pool->workers;
-    bool is_hopeless;
+    AioList hopeless;
 
+    aio_list_init(&hopeless);
     pthread_mutex_lock(&workers->lock);
     const bool was_open = workers->is_open;
     const bool was_recycling = workers->is_recycling;
@@ -333,12 +334,11 @@ aio_workers_close(AioPool *pool)
         atomic_store(&workers->recycling_has_failed, false);
     }
     /* Nobody serves, and a task came just before the queue was closed. */
-    is_hopeless =
-        was_open && workers->serving == 0 && may_start(pool) && start_worker(pool) == NULL;
-    pthread_mutex_unlock(&workers->lock);
-    if (is_hopeless) {
-        aio_pool_empty_queue(pool, AIO_TASK_NO_ROOM);
+    if (was_open && workers->serving == 0 && may_start(pool) && start_worker(pool) == NULL) {
+        aio_pool_take_queued(pool, &hopeless);
     }
+    pthread_mutex_unlock(&workers->lock);
+    aio_pool_end_queued(&hopeless, AIO_TASK_NO_ROOM);
     if (was_recycling) {
         aio_pending_done(&pool->recycling);
     }
@@ -455,21 +455,23 @@ aio_workers_leave(AioWorker *worker)
 {
     AioPool *pool = worker->pool;
     AioWorkers *workers = &pool->workers;
-    bool has_ended, is_hopeless;
+    AioList hopeless;
+    bool has_ended;
 
+    aio_list_init(&hopeless);
     pthread_mutex_lock(&workers->lock);
     (void)retire(worker); /* it was busy: nothing had been left to it */
     has_ended = recycle_next(pool);
     /* Where there was no room to replace those that were stuck, nor is now. */
-    is_hopeless = workers->serving == 0 && count_waiting(pool) > 0 && may_start(pool) &&
-                  start_worker(pool) == NULL;
+    if (workers->serving == 0 && count_waiting(pool) > 0 && may_start(pool) &&
+        start_worker(pool) == NULL) {
+        aio_pool_take_queued(pool, &hopeless);
+    }
     pthread_mutex_unlock(&workers->lock);
     if (has_ended) {
         aio_pending_done(&pool->recycling);
     }
-    if (is_hopeless) {
-        aio_pool_empty_queue(pool, AIO_TASK_NO_ROOM);
-    }
+    aio_pool_end_queued(&hopeless, AIO_TASK_NO_ROOM);
     aio_workers_hurry(pool);
 }
 

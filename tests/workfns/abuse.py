@@ -362,6 +362,21 @@ def leave_a_runner_open(announce_fd: int | None = None) -> int:
     return asyncio.run(main())
 
 
+def close_a_runner_at_work(announce_fd: int) -> None:
+    """It ends behind this call, when its own has, which has no end."""
+    import asyncio
+
+    from aiointerpreters import Runner
+    from workfns import waiting
+
+    async def main() -> None:
+        runner = Runner(workers=1).start()
+        kept.append((runner, runner.submit(waiting.announce_and_spin, announce_fd)))
+        runner.close()
+
+    asyncio.run(main())
+
+
 def leave_a_runner_with_a_thread_in_an_event(close: bool) -> None:
     import asyncio
 

@@ -38,6 +38,15 @@ def log_many(name: str, count: int, prefix: str = "") -> str:
     return worker_name()
 
 
+def log_for_ever(name: str) -> None:
+    while True:
+        log_many(name, 100)
+
+
+async def log_many_soon(name: str, count: int) -> None:
+    log_many(name, count)
+
+
 def log_and_tell(name: str) -> dict[str, Any]:
     """Log one record; return what a handler in the worker saw of it."""
     import logging
