@@ -298,7 +298,8 @@ class Crew:
                     server.leaves = True
                     return None
             if not self._heap or server.generation != self.generation or server.index >= self.size:
-                self._changed.notify()  # it may have been meant for another
+                if self._heap:
+                    self._changed.notify()  # it was meant for another; but idle ones would go on so
                 return None
             call = heapq.heappop(self._heap)
             call.state = State.RUNNING
