@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import select
 import signal
 import sys
@@ -71,6 +72,24 @@ def has_ended(pid: int) -> bool:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def many_descriptors(count: int) -> Iterator[None]:
+    """So that the next ones have greater numbers."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit[1] != resource.RLIM_INFINITY and limit[1] < 2 * count:
+        pytest.skip("the system allows no more descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * count, limit[1]))
+    descriptors: list[int] = []
+    try:
+        for _ in range(count):
+            descriptors.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
 class TestAProcessThatDies:
     @pytest.mark.parametrize(
         ("call", "status", "text"),
@@ -122,6 +141,18 @@ class TestAProcessThatDies:
                     pass
 
         run(main, workers=1)
+
+
+class TestTroubleInTheProgram:
+    def test_descriptors_with_great_numbers(self) -> None:
+        with many_descriptors(1100):
+            expected = list(range(300))
+
+            async def main(runner: Runner) -> None:
+                view = runner.options(where="process")
+                assert [n async for n in view.stream(refusing.count, 300)] == expected
+
+            run(main, workers=1)
 
 
 class TestCancelling:

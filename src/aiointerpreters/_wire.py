@@ -60,7 +60,9 @@ class Channel:
 
     def has_message(self) -> bool:
         """Whether there is something to be received, or the other side is gone."""
-        return bool(select.select([self._socket], [], [], 0)[0])
+        poll = select.poll()  # select() takes no descriptors from 1024 on
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def end(self) -> None:
         """Tell the other side that nothing more will be sent."""
