@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
+import itertools
+import math
 import os
 import resource
 import select
@@ -15,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from aiointerpreters import ProcessDied, Runner, RunnerError
-from helpers.process import children
+from aiointerpreters import ProcessDied, Runner, RunnerError, _wire
+from helpers.limits import SOON
+from helpers.process import children, until
 from helpers.programs import Program
-from workfns import refusing, values
+from workfns import logs, refusing, values
 
 
 @pytest.fixture
@@ -70,6 +74,24 @@ def has_ended(pid: int) -> bool:
         return bool(select.select([descriptor], [], [], 5)[0])
     finally:
         os.close(descriptor)
+
+
+@pytest.fixture
+def always_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next message comes before a wait for it has timed out, however busy the machine is."""
+    receive = _wire.Channel.receive
+    monkeypatch.setattr(_wire.Channel, "receive", lambda channel, timeout=None: receive(channel))
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Those that there are can be used on."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
 @contextlib.contextmanager
@@ -144,6 +166,39 @@ class TestAProcessThatDies:
 
 
 class TestTroubleInTheProgram:
+    def test_no_call_gets_the_outcome_of_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nobody knows how much of it was received."""
+        receive = _wire.Channel.receive
+        failures = [RuntimeError("something that nobody has thought of")]
+
+        def fail_once(channel: _wire.Channel, timeout: float | None = None) -> Any:
+            if failures:
+                raise failures.pop()
+            return receive(channel, timeout)
+
+        async def main(runner: Runner) -> None:
+            await runner.run(refusing.pid)
+            monkeypatch.setattr(_wire.Channel, "receive", fail_once)
+            with pytest.raises(RuntimeError, match="nobody has thought of"):
+                await runner.run(refusing.echo, "first")
+            assert await runner.run(refusing.echo, "second") == "second"
+
+        run(main, workers=1)
+
+    def test_no_descriptor_for_a_large_result(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_wire, "SHARED_FROM", 1000)
+
+        async def main(runner: Runner) -> None:
+            view = runner.options(where="process")
+            await view.run(refusing.pid)
+            with no_more_descriptors():
+                with pytest.raises(OSError) as caught:
+                    await view.run(bytes, 10_000)
+                assert caught.value.errno == errno.EMFILE
+            assert await view.run(bytes, 10_000) == bytes(10_000)
+
+        run(main, workers=1)
+
     def test_descriptors_with_great_numbers(self) -> None:
         with many_descriptors(1100):
             expected = list(range(300))
@@ -217,6 +272,47 @@ class TestCancelling:
             pid = await reader
             assert await runner.run(refusing.pid) != pid
             assert has_ended(pid)
+
+        run(main, workers=1)
+
+    def test_timeout_while_it_logs(self, always_in_time: None) -> None:
+        async def main(runner: Runner) -> None:
+            view = runner.options(where="process", timeout=0.3)
+            async with asyncio.timeout(SOON):
+                with pytest.raises(TimeoutError, match=r"after it had run for 0\.3 seconds"):
+                    await view.run(logs.log_for_ever, "app")
+
+        run(main, workers=1)
+
+    def test_timeout_of_a_stream_of_which_all_is_taken(self, always_in_time: None) -> None:
+        async def main(runner: Runner) -> None:
+            view = runner.options(where="process", timeout=0.3)
+            async with asyncio.timeout(SOON):
+                with pytest.raises(TimeoutError, match=r"after it had run for 0\.3 seconds"):
+                    async for _ in view.stream(itertools.count):
+                        pass
+
+        run(main, workers=1)
+
+    def test_timeout_of_a_stream_of_which_nothing_is_taken(self) -> None:
+        async def main(runner: Runner) -> None:
+            view = runner.options(where="process", timeout=0.3, buffer=1)
+            stream = view.stream(itertools.count)
+            assert await anext(stream) == 0
+            assert await until(lambda: runner.stats().busy_processes == 0)
+            with pytest.raises(TimeoutError, match=r"after it had run for 0\.3 seconds"):
+                async for _ in stream:
+                    pass
+
+        run(main, workers=1)
+
+    @pytest.mark.parametrize("timeout", [3e6, 1e10, 1e300])
+    def test_a_timeout_may_be_longer_than_the_system_can_wait(self, timeout: float) -> None:
+        async def main(runner: Runner) -> None:
+            view = runner.options(where="process", timeout=timeout)
+            assert await view.run(refusing.square, 3) == 9
+            assert [n async for n in view.stream(refusing.count, 300)] == list(range(300))
+            assert await view.run(refusing.square, 4) == 16
 
         run(main, workers=1)
 
@@ -319,6 +415,49 @@ class TestTheEnd:
             assert queued[-1].cancelled()
 
         asyncio.run(main())
+
+    def test_closing_with_a_grace_period_without_end(self, tmp_path: Path) -> None:
+        path = tmp_path / "closed"
+
+        async def main(runner: Runner) -> None:
+            stream = runner.options(where="process").stream(refusing.count_for_ever, str(path))
+            async for item in stream:
+                if item == 300:
+                    break
+            await stream.aclose()
+            assert path.read_text() == "closed"
+
+        run(main, workers=1, grace_period=math.inf)
+
+    def test_an_idle_timeout_without_end(self) -> None:
+        async def main(runner: Runner) -> None:
+            pid = await runner.run(refusing.pid)
+            for _ in range(3):
+                assert await runner.run(refusing.pid) == pid
+
+        run(main, workers=2, min_workers=0, idle_timeout=math.inf)
+
+    def test_a_thread_of_a_process_that_logs_on_does_not_keep_it(self, program: Program) -> None:
+        program(
+            """
+            import asyncio
+            from aiointerpreters import Runner, _wire
+            from workfns import logs
+
+            receive = _wire.Channel.receive
+            # The next message comes before a wait for it has timed out, however busy the machine.
+            _wire.Channel.receive = lambda channel, timeout=None: receive(channel)
+
+            async def main():
+                async with Runner(workers=1, grace_period=0.1) as runner:
+                    await runner.options(where="process").run(logs.leave_a_thread_that_logs, "app")
+
+            if __name__ == "__main__":
+                import logging
+                logging.basicConfig(handlers=[logging.NullHandler()])
+                asyncio.run(main())
+            """
+        ).assert_ended(0)
 
     def test_a_runner_that_is_dropped_stops(self, fifo: str) -> None:
         async def main() -> int:

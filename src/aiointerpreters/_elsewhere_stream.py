@@ -50,12 +50,17 @@ class Streaming:
         with contextlib.suppress(QueueFull, QueueShutDown):
             self._gate.put_nowait(None)
 
-    def put(self, item: Any) -> bool:
-        """Pass an item on, in the process's thread; false if no more are wanted."""
+    def put(self, item: Any, timeout: float | None = None) -> bool:
+        """Pass an item on, in the process's thread; false if no more are wanted.
+
+        Raises TimeoutError if nobody has made room for it in time.
+        """
         try:
-            self.items.put(item)
+            self.items.put(item, timeout=timeout)
         except QueueShutDown:
             return False
+        except QueueFull:
+            raise TimeoutError from None
         return True
 
     def abandon(self) -> None:

@@ -11,6 +11,7 @@ else. So this stands on subprocess, socket and mmap.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pickle
@@ -225,12 +226,12 @@ class Process(Server):
     ) -> tuple[int, list[memoryview]]:
         """As the channel's receive(), until that time; what is logged is passed on."""
         while True:
-            rest = None if end is None else max(end - time.monotonic(), 1e-6)
-            kind, segments = channel.receive(rest)
+            kind, segments = channel.receive(_rest(end))
             if kind != LOGGED:
                 return kind, segments
             if self._outlet is not None:
                 self._outlet.send(pickle.loads(segments[0]))
+            _check_time(end)
 
     def tear_down(self) -> None:
         channel, child = self._channel, self._child
@@ -239,11 +240,12 @@ class Process(Server):
         if child is not None and child.returncode is None:
             if not self._is_killed and not self._is_dead:
                 channel.end()  # and it ends as any program
-            try:
+            end = time.monotonic() + self._settings.grace_period
+            # Until the time is over, or it has gone; what else may be wrong with it is over, too.
+            with contextlib.suppress(Exception):
                 while True:
-                    self._receive(channel, time.monotonic() + self._settings.grace_period)
-            except (_wire.Disconnected, TimeoutError):
-                pass
+                    self._receive(channel, end)
+                    _check_time(end)
             self._reap()
         if self._outlet is not None:
             self._outlet.end()
@@ -329,8 +331,10 @@ class Process(Server):
             )
             died.exit_code = code
             return None, died
-        except OSError as error:  # no memory to be shared
-            self._is_dead = True
+        except BaseException as error:  # no memory to be shared, for example
+            # It may be in the middle of this call, whose outcome the next one must not get.
+            with self.crew._lock:
+                self._kill()
             return None, error
         try:
             value = _parcels.unpack(segments)
@@ -346,13 +350,9 @@ class Process(Server):
             kind, segments = self._receive(channel, end)
             if kind != ITEM:
                 return kind, segments
-            assert call.stream is not None
-            try:
-                wants_more = call.stream.put(_parcels.unpack(segments))
-            except Exception as error:  # it can't be rebuilt here
-                wants_more = False
-                call.failure = error
+            wants_more = _pass_on(call, segments, end)
             del segments
+            _check_time(end)
             with self._sending:
                 channel.send(MORE if wants_more else CLOSE, [])
             if wants_more and call.is_abandoned:  # interrupt() may have found us sending
@@ -366,9 +366,11 @@ class Process(Server):
             self._kill()
             return
         # The generator is to be closed. If that takes too long, the process is killed.
-        timer = threading.Timer(self._settings.grace_period, self._kill_if_runs, (call,))
-        timer.daemon = True
-        timer.start()
+        grace_period = self._settings.grace_period
+        if grace_period <= threading.TIMEOUT_MAX:  # or that is never, and could not be waited for
+            timer = threading.Timer(grace_period, self._kill_if_runs, (call,))
+            timer.daemon = True
+            timer.start()
         if self._sending.acquire(blocking=False):
             try:
                 channel.send(CLOSE, [])
@@ -381,6 +383,34 @@ class Process(Server):
         with self.crew._lock:
             if self.call is call:
                 self._kill()
+
+
+def _pass_on(call: ProcessCall, segments: list[memoryview], end: float | None) -> bool:
+    """Pass an item of a generator on; whether more are wanted. Raises TimeoutError at that time."""
+    assert call.stream is not None
+    try:
+        item = _parcels.unpack(segments)
+    except Exception as error:  # it can't be rebuilt here
+        call.failure = error
+        return False
+    try:
+        return call.stream.put(item, _rest(end))
+    except TimeoutError:
+        raise
+    except Exception as error:
+        call.failure = error
+        return False
+
+
+def _rest(end: float | None) -> float | None:
+    """How many seconds are left; not 0, which would be not to wait at all."""
+    return None if end is None else max(end - time.monotonic(), 1e-6)
+
+
+def _check_time(end: float | None) -> None:
+    """Raise TimeoutError after that time: where messages keep coming, no waiting ever does."""
+    if end is not None and time.monotonic() >= end:
+        raise TimeoutError
 
 
 def _command(channel: int, lifeline: int) -> list[str]:

@@ -10,6 +10,7 @@ that one ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import select
@@ -36,6 +37,9 @@ _SIZE = _READONLY - 1
 
 #: What the kernel takes in one call.
 _MOST_AT_ONCE = 1 << 30
+
+#: Sockets can't be told to wait for longer (an int of milliseconds): they are waited for for ever.
+_LONGEST = 2_000_000.0
 
 _FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 
@@ -111,9 +115,12 @@ class Channel:
         Raises:
             Disconnected: The other side is gone, or out of step: a message has come in part.
             TimeoutError: Nothing has come in time, or a message in part only.
+            OSError: Its memory could not be mapped; the channel is out of step then.
         """
         if self._is_out_of_step:
             raise Disconnected
+        if timeout is not None and timeout > _LONGEST:
+            timeout = None
         self._socket.settimeout(timeout)
         try:
             received = self._receive()
@@ -139,6 +146,8 @@ class Channel:
             sizes = struct.unpack(f"={count}Q", self._exactly(8 * count))
             if not is_large:
                 memory: Any = self._exactly(sum(size & _SIZE for size in sizes))
+            elif not descriptors:  # the kernel had no number for it, and dropped it
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             else:
                 memory = mmap.mmap(descriptors[0], 0, flags=_FLAGS, trackfd=False)
         finally:

@@ -355,3 +355,17 @@ def log_in_a_runner(name: str) -> None:
             await runner.run(log, name, 40, "from within")
 
     asyncio.run(main())
+
+
+def log_for_ever(name: str) -> None:
+    import logging
+
+    logger = logging.getLogger(name)
+    while True:
+        logger.warning("again")
+
+
+def leave_a_thread_that_logs(name: str) -> None:
+    import threading
+
+    threading.Thread(target=log_for_ever, args=(name,)).start()
