@@ -221,8 +221,7 @@ class Crew:
                     server.call.is_abandoned = True
                     server.interrupt(server.call)
                     cancelled.append(server.call)
-                elif not server.is_ready and not self._heap:
-                    server.hurry()
+            self._hurry_needless()
             self._changed.notify_all()
             told = self._settled()
         for call in cancelled:
@@ -307,6 +306,7 @@ class Crew:
             call.state = State.RUNNING
             call.server = server
             server.call = call
+            self._hurry_needless()
             return call
 
     def _needs_other(self, server: Server) -> bool:
@@ -350,6 +350,7 @@ class Crew:
             failed, self._heap = self._heap, []
             for call in failed:
                 call.state = State.DONE
+            self._hurry_needless()
             self._changed.notify_all()
             told = self._settled()
         for call in failed:
@@ -424,11 +425,16 @@ class Crew:
         heapq.heapify(self._heap)
         call.state = State.DONE
         if self._is_closing and not self._heap:
-            for server in self._servers.values():
-                if not server.is_ready:
-                    server.hurry()
+            self._hurry_needless()
             self._changed.notify_all()
         return True
+
+    def _hurry_needless(self) -> None:
+        """Stop set-ups for which there is no call, and won't be."""
+        if self._is_closing and not self._heap:
+            for server in self._servers.values():
+                if not server.is_ready and server.call is None:
+                    server.hurry()
 
 
 class Cancelled(Exception):  # noqa: N818

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from . import _core, _failures, _main, _naming, _parcels, _wire
 from ._context import Pairs, Places
-from ._crew import Call, Crew, Server, Stream
+from ._crew import Call, Cancelled, Crew, Server, Stream
 from ._forwarding import Link, Outlet
 from ._process_logging import LOGGED
 from ._process_worker import (
@@ -174,7 +174,8 @@ class Process(Server):
                 self.tear_down()
                 crew = self.crew
                 assert isinstance(crew, Processes)
-                crew.deaths += 1
+                if not self._is_killed:
+                    crew.deaths += 1
                 if self._is_killed or crew.deaths >= _MOST_DEATHS:
                     text = f"it ended while it was set up: {_describe_end(code)}"
                     raise RunnerError(text) from None
@@ -198,28 +199,36 @@ class Process(Server):
             queue, main["levels"] = link
             self._outlet = Outlet(queue, f"{crew.name}-process-{self.index}")
         message = _parcels.pack(self._settings.first_steps, "initargs", main)
-        here, there = socket.socketpair()
-        lifeline, self._lifeline = os.pipe()
-        self._channel = _wire.Channel(here)
-        try:
-            child = subprocess.Popen(
-                _command(there.fileno(), lifeline),
-                stdin=subprocess.DEVNULL,
-                pass_fds=(there.fileno(), lifeline),
-            )
-        finally:
-            there.close()
-            os.close(lifeline)
-        with crew._lock:
-            self._child = child
-            if crew._is_stopping or (crew._is_closing and not crew._heap):
-                self._kill()
-        self._channel.send(SET_UP, message)
-        kind, segments = self._receive(self._channel)
+        channel = self._launch(message)
+        kind, segments = self._receive(channel)
         if kind == BROKEN:
             raise _failures.rebuild(_parcels.unpack(segments))
         assert isinstance(crew, Processes)
         crew.deaths = 0
+
+    def _launch(self, message: list[Any]) -> _wire.Channel:
+        """Start a process, and tell it how to set itself up. Raises OSError, and Disconnected."""
+        crew = self.crew
+        here, there = socket.socketpair()
+        self._channel = channel = _wire.Channel(here)
+        with there:
+            lifeline, self._lifeline = os.pipe()
+            try:
+                child = subprocess.Popen(
+                    _command(there.fileno(), lifeline),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(there.fileno(), lifeline),
+                )
+            finally:
+                os.close(lifeline)
+        with crew._lock:
+            self._child = child
+            is_needless = self.call is None and crew._is_closing and not crew._heap
+            if self._is_killed or crew._is_stopping or is_needless:
+                self._kill()
+        with self._sending:
+            channel.send(SET_UP, message)
+        return channel
 
     def _receive(
         self, channel: _wire.Channel, end: float | None = None
@@ -308,6 +317,9 @@ class Process(Server):
             except BaseException as error:
                 return None, self.crew.failure(error)
             self.is_ready = True
+        with self.crew._lock:
+            if call.is_abandoned:  # when there was no process yet that could have been stopped
+                return None, Cancelled()
         self._left -= 1
         channel = self._channel
         assert channel is not None
@@ -362,7 +374,8 @@ class Process(Server):
     def interrupt(self, call: Call) -> None:
         super().interrupt(call)
         channel = self._channel
-        if call.stream is None or self.crew._is_stopping or channel is None:
+        is_stopping = self.crew._is_stopping or not self.is_ready
+        if call.stream is None or is_stopping or channel is None:
             self._kill()
             return
         # The generator is to be closed. If that takes too long, the process is killed.
