@@ -154,6 +154,31 @@ def test_closing_stops_a_set_up_whose_call_another_server_takes() -> None:
         go_on.set()
 
 
+def test_a_call_fails_where_no_thread_can_take_the_place_of_one_that_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = Outcomes()
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def tear_down(_: Server) -> None:
+        """It leaves; but there is a call again."""
+        crew.submit(Call(0, outcomes.put))
+        monkeypatch.setattr(threading.Thread, "start", start)
+
+    def nothing(_: Any) -> None:
+        pass
+
+    crew = Scripted(1, nothing, nothing, tear_down=tear_down, idle_timeout=0.0)
+    crew.submit(Call(0, outcomes.put))
+    assert outcomes.next() is None
+    with pytest.raises(RunnerError, match="a thread could not be started: can't start new thread"):
+        outcomes.next()
+    crew.close()
+    assert ends_soon(crew)
+
+
 class TestAProcessThatDiedWhileItWasIdle:
     """The next call is there already while another process is started."""
 

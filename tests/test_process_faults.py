@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import gc
 import itertools
 import math
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from aiointerpreters import ProcessDied, Runner, RunnerError, _wire
+from aiointerpreters import BrokenRunner, ProcessDied, Runner, RunnerError, _wire
 from helpers.limits import SOON
 from helpers.process import children, until
 from helpers.programs import Program
@@ -192,12 +191,38 @@ class TestTroubleInTheProgram:
             view = runner.options(where="process")
             await view.run(refusing.pid)
             with no_more_descriptors():
-                with pytest.raises(OSError) as caught:
+                with pytest.raises(OSError, match="Too many open files"):
                     await view.run(bytes, 10_000)
-                assert caught.value.errno == errno.EMFILE
             assert await view.run(bytes, 10_000) == bytes(10_000)
 
         run(main, workers=1)
+
+    def test_no_descriptors_for_a_process(self) -> None:
+        async def main(runner: Runner) -> None:
+            view = runner.options(where="process")
+            with no_more_descriptors():
+                calls = [view.submit(refusing.square, n) for n in range(3)]
+                for call in calls:
+                    with pytest.raises(RunnerError, match="Too many open files") as caught:
+                        await call
+                    assert not isinstance(caught.value, BrokenRunner)
+            assert await view.run(refusing.square, 3) == 9
+
+        run(main)
+
+    def test_no_descriptors_for_another_process(self, fifo: str) -> None:
+        async def main(runner: Runner) -> None:
+            view = runner.options(where="process")
+            first = view.submit(refusing.wait_for, fifo)
+            with await asyncio.to_thread(open, fifo, "w", encoding="ascii") as writer:
+                with no_more_descriptors():
+                    second = view.submit(refusing.square, 3)
+                    assert runner.stats().queued == 1
+                    assert await until(lambda: runner.stats().processes == 1)
+                writer.write("go")
+            assert [await first, await second] == ["go", 9]
+
+        run(main)
 
     def test_descriptors_with_great_numbers(self) -> None:
         with many_descriptors(1100):

@@ -78,13 +78,14 @@ class Server:
         self.is_ready = False  # has been set up
         self.call: Call | None = None  # guarded by the crew's lock
         self.leaves = False  # it has been idle for long
+        self.shortage: str | None = None  # for which it leaves
         self.generation = crew.generation
         self.thread = threading.Thread(
             target=self._live, name=f"{crew.name}-{crew.kind}-{index}", daemon=True
         )
 
     def set_up(self) -> None:
-        """Get ready. Raises what makes the whole crew useless."""
+        """Get ready. Raises NoRoom, or what makes the whole crew useless."""
 
     def serve(self, call: Call) -> tuple[Any, BaseException | None]:
         """Make a call."""
@@ -115,6 +116,9 @@ class Server:
                     self.generation = crew.generation
                     try:
                         self.set_up()
+                    except NoRoom as shortage:
+                        self.shortage = str(shortage)
+                        return
                     except BaseException as error:
                         crew._break(error)
                         return
@@ -359,13 +363,25 @@ class Crew:
             tell()
 
     def _left(self, server: Server) -> None:
+        failed: list[Call] = []
         with self._lock:
             for index, other in list(self._servers.items()):
                 if other is server:
                     del self._servers[index]
+            shortage = server.shortage
             if self._heap and self._failure is None:
-                self._start_if_needed()
+                if shortage is None:
+                    try:
+                        self._start_if_needed()
+                    except RuntimeError as error:
+                        shortage = f"a thread could not be started: {error}"
+                if shortage is not None and not self._servers:  # or those that there are may do
+                    failed, self._heap = self._heap, []
+                    for call in failed:
+                        call.state = State.DONE
             told = self._settled()
+        for call in failed:
+            call.on_done(None, RunnerError(shortage))
         for tell in told:
             tell()
 
@@ -435,6 +451,10 @@ class Crew:
             for server in self._servers.values():
                 if not server.is_ready and server.call is None:
                     server.hurry()
+
+
+class NoRoom(Exception):  # noqa: N818
+    """A server can't be set up for now: the system lacks what the text says."""
 
 
 class Cancelled(Exception):  # noqa: N818

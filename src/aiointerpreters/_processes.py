@@ -12,6 +12,7 @@ else. So this stands on subprocess, socket and mmap.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import pickle
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 
 from . import _core, _failures, _main, _naming, _parcels, _wire
 from ._context import Pairs, Places
-from ._crew import Call, Cancelled, Crew, Server, Stream
+from ._crew import Call, Cancelled, Crew, NoRoom, Server, Stream
 from ._forwarding import Link, Outlet
 from ._process_logging import LOGGED
 from ._process_worker import (
@@ -44,6 +45,9 @@ from .errors import BrokenRunner, ProcessDied, RunnerError
 
 #: Processes that die while they are set up, in a row, before that counts as the runner's failure.
 _MOST_DEATHS = 3
+
+#: What the system says when it has no room for a process, or its descriptors, for now.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS)
 
 
 class Settings(NamedTuple):
@@ -183,7 +187,7 @@ class Process(Server):
                 return
 
     def _start(self) -> None:
-        """Start a process. Raises Disconnected if it dies, or what its set-up raises."""
+        """Start a process. Raises NoRoom, Disconnected if it dies, or what its set-up raises."""
         crew = self.crew
         main: dict[str, Any] = {
             "argv": [str(word) for word in sys.argv],
@@ -199,7 +203,12 @@ class Process(Server):
             queue, main["levels"] = link
             self._outlet = Outlet(queue, f"{crew.name}-process-{self.index}")
         message = _parcels.pack(self._settings.first_steps, "initargs", main)
-        channel = self._launch(message)
+        try:
+            channel = self._launch(message)
+        except OSError as error:
+            if error.errno not in _SHORTAGES:
+                raise
+            raise NoRoom(f"a process could not be started: {error}") from error
         kind, segments = self._receive(channel)
         if kind == BROKEN:
             raise _failures.rebuild(_parcels.unpack(segments))
@@ -314,6 +323,8 @@ class Process(Server):
             self.tear_down()
             try:
                 self.set_up()
+            except NoRoom as shortage:
+                return None, RunnerError(str(shortage))
             except BaseException as error:
                 return None, self.crew.failure(error)
             self.is_ready = True
