@@ -18,7 +18,7 @@ from helpers.gate import Gate, Trace
 from helpers.limits import SOON
 from helpers.process import until
 from test_map import collect, pending, settle
-from workfns import together, values
+from workfns import lazily, refusing, together, values
 
 #: By so many items, calls of nothing travel in large batches.
 SETTLED = 2_000
@@ -466,3 +466,61 @@ def test_it_gives_what_the_builtin_map_does(
     got, raised = asyncio.run(main())
     assert repr(got) == repr(expected)
     assert raised is failure
+
+
+class TestWhereCallsMayMove:
+    """What a worker can't rebuild goes to a process, wherever it is among the items."""
+
+    def names(self, fn: Any, items: Any, **options: Any) -> list[str]:
+        async def main() -> list[str]:
+            async with Runner(workers=2, unsupported="process") as runner, asyncio.timeout(SOON):
+                return await collect(runner.map(fn, items, **options))
+
+        return asyncio.run(main())
+
+    def test_one_alone(self) -> None:
+        assert self.names(lazily.type_name, [refusing.Value()]) == ["Value"]
+
+    @pytest.mark.parametrize("concurrency", [None, 1, 100])
+    def test_among_items_that_travel_together(
+        self, concurrency: int | None, ordered: bool
+    ) -> None:
+        items = [refusing.Value() if n % 200 in (0, 150, 151) else n for n in range(1_000)]
+        got = self.names(lazily.type_name, iter(items), concurrency=concurrency, ordered=ordered)
+        expected = [type(item).__name__ for item in items]
+        assert got == expected or (not ordered and sorted(got) == sorted(expected))
+
+    def test_in_a_partial(self) -> None:
+        fn = functools.partial(lazily.second_type_name, refusing.Value())
+        assert self.names(fn, range(20)) == ["int"] * 20
+        fn = functools.partial(lazily.second_type_name, 1)
+        assert self.names(fn, [2, refusing.Value(), "x"]) == ["int", "Value", "str"]
+
+    def test_what_cannot_be_sent_is_refused_at_its_place(self) -> None:
+        async def use() -> None:
+            async with Runner(workers=1, unsupported="process") as runner:
+                items = [1, 2, threading.Lock(), 3]
+                mapped = runner.map(lazily.type_name, items)
+                assert await prefix(mapped, 2) == ["int", "int"]
+                with pytest.raises(NotShareableError):
+                    await anext(mapped)
+
+        asyncio.run(use())
+
+    def test_as_many_run_at_once_as_are_accepted(self) -> None:
+        async def main() -> None:
+            async with Runner(workers=1, unsupported="process") as runner:
+                taken = 0
+
+                def items() -> Iterator[Any]:
+                    nonlocal taken
+                    for _ in range(50):
+                        taken += 1
+                        yield [taken]
+
+                mapped = runner.map(lazily.type_name, items(), concurrency=40)
+                assert await prefix(mapped, 2) == ["list", "list"]
+                assert taken == 41
+                await mapped.aclose()
+
+        asyncio.run(main())

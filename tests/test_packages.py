@@ -92,6 +92,16 @@ class TestNumpy:
 
         run(main)
 
+    def test_a_map_of_arrays_over_a_function_that_needs_no_numpy(self) -> None:
+        async def main(runner: Runner) -> None:
+            items = [self.np.arange(3), 1, 2, self.np.arange(3), 3.5]
+            got = [name async for name in runner.map(lazily.type_name, items)]
+            assert got == ["ndarray", "int", "int", "ndarray", "float"]
+            # Only the calls with arrays have gone there.
+            assert "type_name" not in str(runner.stats().in_processes)
+
+        run(main)
+
     def test_a_map_and_a_stream_of_arrays(self) -> None:
         async def main(runner: Runner) -> None:
             np = self.np

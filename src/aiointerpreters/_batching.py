@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 
 if TYPE_CHECKING:
-    from ._calls import Calls
+    from ._calls import Calls, Submit
 
 #: What the future of a batch gets: results, the error after them, nanoseconds spent on that in the
 #: worker, what comes next (futures of batches, and how many items they stand for), and whether
@@ -55,6 +55,8 @@ class Batches:
         workers: int,
     ) -> None:
         self._pool = pool
+        self._submit: Submit | None = None  # sends the calls that no batch takes
+        self._plain: frozenset[type] = frozenset()  # types of arguments that batches take then
         self._call = (fn, prefix, kwargs)
         self._priority = priority
         #: So many batches keep the workers busy: each has one at hand when it has done another.
@@ -70,11 +72,29 @@ class Batches:
         """At most so many items are accepted at a time: all workers shall have some of them."""
         self._most = max(1, min(MOST_ITEMS, items // self.in_flight))
 
+    def send_others_by(self, submit: Submit, plain: frozenset[type]) -> None:
+        """Let batches take arguments of these types only: other calls might have to be moved."""
+        self._submit = submit
+        self._plain = plain
+
     def submit(
         self, arguments: Iterator[tuple[Any, ...]], most: int
     ) -> tuple[list[tuple[asyncio.Future[Any], int]], bool, BaseException | None]:
         """See Pool.submit_batch()."""
-        return self._pool.submit_batch(*self._call, arguments, most, self._priority)
+        if self._submit is None:
+            return self._pool.submit_batch(*self._call, arguments, most, self._priority)
+        plain = _Plain(arguments, self._plain)
+        outcome = self._pool.submit_batch(*self._call, plain, most, self._priority)
+        if plain.other is None or outcome[2] is not None:
+            return outcome
+        sent = outcome[0]
+        try:
+            fn, prefix, kwargs = self._call
+            sent.append((self._submit(fn, (*prefix, *plain.other), kwargs), 0))
+        except BaseException as error:
+            return sent, False, error
+        self.is_learning = False  # nothing is learnt from those: as many as are accepted may go
+        return sent, True, None
 
     def learn(self, sent: int, outcome: Outcome) -> None:
         """A batch of so many items is done."""
@@ -99,6 +119,26 @@ class Batches:
             return False
         self.size = max(1, self.size // 2)
         return True
+
+
+class _Plain:
+    """The arguments of plain types, up to the first that are not: these are `other`."""
+
+    def __init__(self, arguments: Iterator[tuple[Any, ...]], plain: frozenset[type]) -> None:
+        self._arguments = arguments
+        self._plain = plain
+        self.other: tuple[Any, ...] | None = None
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        args = next(self._arguments)
+        for arg in args:
+            if type(arg) not in self._plain:
+                self.other = args
+                raise StopIteration
+        return args
 
 
 class Watch:
@@ -147,12 +187,13 @@ def batches(calls: Calls, fn: Callable[..., Any]) -> Batches | None:
 
     So it is where a call takes more with it than its arguments: a time limit, context variables, a
     function that no worker finds by name; where it needs a slot; and where it is a coroutine.
+
+    Nor does a batch take arguments for which a call might have to be moved to a process.
     """
     options, runner = calls._options, calls._runner()
+    moves = runner.unsupported == "process" and options.where is None
     if options.where in ("process", "thread") or (
-        runner.unsupported == "process"
-        and options.where is None
-        and runner._get_elsewhere().choices.in_process(fn) is not False
+        moves and runner._get_elsewhere().choices.in_process(fn) is not False
     ):
         return None
     if (
@@ -173,4 +214,10 @@ def batches(calls: Calls, fn: Callable[..., Any]) -> Batches | None:
             return None
     except Exception:  # the first call will raise that
         return None
-    return Batches(pool, fn, prefix, kwargs, options.priority, runner.workers)
+    sending = Batches(pool, fn, prefix, kwargs, options.priority, runner.workers)
+    if moves:
+        from ._choices import PLAIN, are_plain
+
+        plain = PLAIN if are_plain(prefix, kwargs) else frozenset()
+        sending.send_others_by(calls._submit, plain)
+    return sending

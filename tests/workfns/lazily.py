@@ -18,6 +18,10 @@ def type_name(value: object) -> str:
     return type(value).__name__
 
 
+def second_type_name(_: object, value: object) -> str:
+    return type(value).__name__
+
+
 def process_id_of(_: object) -> int:
     return os.getpid()
 
