@@ -238,6 +238,38 @@ class TestFutures:
             assert done.wait(SOON)
         assert answers == [9, 16, 25, "Value"] * 2
 
+    def test_a_callback_may_wait_for_what_one_holds_who_waits_for_a_result(
+        self, single: Executor, fifo: str
+    ) -> None:
+        lock, in_callback, called = threading.Lock(), threading.Event(), threading.Event()
+
+        def take_the_lock(_: object) -> None:
+            in_callback.set()
+            with lock:
+                called.set()
+
+        first = single.submit(refusing.wait_for, fifo)
+        first.add_done_callback(take_the_lock)
+        with lock:
+            say(fifo)
+            assert in_callback.wait(SOON)
+            for function in (refusing.square, values.square, lazily.identity):
+                assert single.submit(function, 3).result(SOON) in (3, 9)
+            assert single.submit(lazily.type_name, refusing.Value()).result(SOON) == "Value"
+        assert called.wait(SOON)
+
+    def test_callbacks_are_called_in_order_once_and_before_the_end(self, fifo: str) -> None:
+        called: list[int] = []
+        with Executor(1, unsupported="process") as executor:
+            blocker = executor.submit(refusing.wait_for, fifo)
+            for number in range(50):
+                future = executor.submit(refusing.square, number)
+                for _ in range(2):
+                    future.add_done_callback(lambda f: called.append(f.result()))
+            say(fifo)
+        assert blocker.result(0) == "go"
+        assert called == [n * n for n in range(50) for _ in range(2)]
+
     def test_a_callback_may_shut_the_executor_down(self) -> None:
         executor = Executor(1, unsupported="process")
         executor.submit(refusing.square, 3).result(SOON)

@@ -4,10 +4,11 @@
       the pool                         ──► back from it, with nothing run ──► a process
 
 A call that may be moved has a future whose ticket is a Movable. What comes from the pool settles it
-as any call of an executor, in the thread that delivers it. What comes from a process goes to a
-thread, the settler, as the thread that serves a process must not be kept by callbacks.
+as any call of an executor, in the thread that delivers it. What comes from a process does so in the
+thread that serves that. But callbacks must not keep that thread, nor whoever waits for the next
+result from there: they are left to a thread of their own, the caller.
 
-   _choices.py ◄── MovingService, Movable (_movable.py) ──► _crew.py ──► the settler ──► CallFuture
+   _choices.py ◄── MovingService, Movable (_movable.py) ──► _crew.py ──► CallFuture ──► the caller
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from concurrent.futures import Future
 from concurrent.futures._base import LOGGER
 from functools import partial
 from itertools import islice
-from queue import Empty, SimpleQueue
-from time import monotonic
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from . import _chunks, _core, _finding, _naming
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from ._where import Elsewhere
     from .runner import Runner
 
-#: Put among the outcomes, it wakes a settler that waits for a certain future.
-_NUDGE = object()
-
 
 class MovingService(_Service):
     """The workers of an executor, and its processes."""
@@ -51,10 +48,9 @@ class MovingService(_Service):
         self._changed = threading.Condition(self._moving)
         self._undecided: set[Movable] = set()  # they are not yet where they run in the end
         self._probes: dict[Any, CallFuture[None]] = {}
-        self._settler: threading.Thread | None = None
-        #: Of calls in processes: (Movable, result, exception); None is the end.
-        self._outcomes: SimpleQueue[Any] = SimpleQueue()
-        self._pumps = 0  # the settler is in a callback that waits for a future
+        self._caller: threading.Thread | None = None
+        #: Futures that are done, and whose callbacks are to be called; None is the end.
+        self._due: SimpleQueue[CallFuture[Any] | None] = SimpleQueue()
         self._is_closing = threading.Event()
 
     @property
@@ -131,12 +127,12 @@ class MovingService(_Service):
             raise Cancelled
         crew = self.elsewhere.crew("process")
         with self._moving:
-            if self._settler is None:
-                settler = threading.Thread(
-                    target=self._settle_all, name=f"{self.runner.name}-moved", daemon=True
+            if self._caller is None:
+                caller = threading.Thread(
+                    target=self._call_all, name=f"{self.runner.name}-moved", daemon=True
                 )
-                settler.start()
-                self._settler = settler
+                caller.start()
+                self._caller = caller
         crew.submit(call)
 
     def has_decided(self, movable: Movable) -> None:
@@ -198,51 +194,22 @@ class MovingService(_Service):
 
     # ---- what processes have done ----
 
-    def _settle_all(self) -> None:
-        """In the settler."""
-        while (outcome := self._outcomes.get()) is not None:
-            if outcome is not _NUDGE:
-                self._settle(*outcome)
-            del outcome  # or it would be kept until the next one
+    def _call_all(self) -> None:
+        """In the caller."""
+        while (future := self._due.get()) is not None:
+            try:
+                future._invoke_callbacks()
+            except BaseException:  # of a callback; others wait
+                LOGGER.exception("exception calling callbacks of a future")
+            del future  # or it would be kept until the next one
 
-    def _settle(self, movable: Movable, result: Any, error: BaseException | None) -> None:
-        try:
-            movable.settle(result, error)
-        except BaseException:  # of a callback; others wait
-            LOGGER.exception("exception calling callbacks of a future")
-
-    def came_from_process(self, movable: Movable, result: Any, error: BaseException | None) -> None:
-        self._outcomes.put((movable, result, error))
+    def call_soon(self, future: CallFuture[Any]) -> bool:
+        """Have the callbacks of a future called in that thread."""
+        self._due.put(future)
+        return True
 
     def is_forked(self) -> bool:
         return self._pool is not None and self._pool.forked
-
-    def is_settler(self) -> bool:
-        return threading.current_thread() is self._settler
-
-    def settle_until(self, movable: Movable, end: float | None) -> None:
-        """In the settler, in a callback that waits for a future: others don't have to."""
-        self._pumps += 1
-        try:
-            while not movable.is_over:
-                rest = None if end is None else end - monotonic()
-                if rest is not None and rest < 0:
-                    return
-                outcome = self._outcomes.get(timeout=rest)
-                if outcome is None:
-                    self._outcomes.put(None)
-                    return
-                if outcome is not _NUDGE:
-                    self._settle(*outcome)
-        except Empty:
-            pass
-        finally:
-            self._pumps -= 1
-
-    def nudge(self) -> None:
-        """A call is over: the settler may wait for that."""
-        if self._pumps:
-            self._outcomes.put(_NUDGE)
 
     # ---- life ----
 
@@ -259,9 +226,9 @@ class MovingService(_Service):
         processes = self.elsewhere._processes
         if processes is not None:
             self._note_failure(processes._failure)
-        if self._settler is not None:
-            self._outcomes.put(None)
-            self._settler.join()
+        if self._caller is not None:
+            self._due.put(None)
+            self._caller.join()
 
     def close(self, cancel_pending: bool = False) -> None:
         """Take no more calls. Does not wait."""
@@ -271,7 +238,7 @@ class MovingService(_Service):
         self._is_closing.set()
 
     def _is_ours(self, thread: threading.Thread) -> bool:
-        return super()._is_ours(thread) or thread is self._settler
+        return super()._is_ours(thread) or thread is self._caller
 
     def stop(self) -> None:
         """Cancel everything, and interrupt what runs."""

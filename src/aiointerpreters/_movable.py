@@ -49,6 +49,7 @@ class Movable:
         self._probe: CallFuture[None] | None = None
         self._inner: CallFuture[Any] | None = None  # in the pool
         self._call: ProcessCall | None = None
+        self._teller = 0  # the thread of the process that settles it: callbacks must not keep it
         self._future._ticket = cast("Ticket", self)
         self._future.add_done_callback(self._is_done)  # the first one
 
@@ -127,10 +128,11 @@ class Movable:
 
     # ---- its end ----
 
-    def settle(self, result: Any, error: BaseException | None) -> None:
+    def settle(self, result: Any, error: BaseException | None, teller: int = 0) -> None:
         wanted = self._wanted
         future = self._claim()
         if future is not None and wanted is not None:
+            self._teller = teller
             if wanted.is_chunk and error is None:
                 result, error = _unpacked(result)
             del wanted
@@ -144,7 +146,6 @@ class Movable:
             self.is_over = True
             future = self._future
             self._wanted = self._future = self._probe = self._inner = self._call = None
-        self._service.nudge()
         return future
 
     def _is_done(self, _: object) -> None:
@@ -198,9 +199,6 @@ class Movable:
                 "child"
             )
         end = None if seconds is None else monotonic() + seconds
-        if self._service.is_settler():
-            self._service.settle_until(self, end)
-            return
         last = None
         while (future := self._awaited()) is not None and future is not last:
             future._ticket.wait(None if end is None else max(0.0, end - monotonic()))
@@ -214,7 +212,10 @@ class Movable:
 
     def defer(self, future: CallFuture[Any]) -> bool:
         """As that of C."""
-        return self._service.collector.defer(future)
+        if threading.get_ident() != self._teller:
+            return self._service.collector.defer(future)
+        # The first one is our own, and short.
+        return len(future._done_callbacks) > 1 and self._service.call_soon(future)
 
     def settled_by_hand(self) -> None:
         """Its own result comes too late."""
@@ -229,10 +230,8 @@ class Movable:
 
 def _tell(movable: Movable, result: Any, error: BaseException | None) -> None:
     """In the thread that serves the process, or that closes the executor."""
-    if isinstance(error, Cancelled):
-        movable.settle(None, error)
-    else:
-        movable._service.came_from_process(movable, result, error)
+    is_closing = isinstance(error, Cancelled)
+    movable.settle(result, error, 0 if is_closing else threading.get_ident())
 
 
 def _unpacked(
