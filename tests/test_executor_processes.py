@@ -108,6 +108,9 @@ class TestTheChoice:
         assert executor.submit(lazily.type_name, value).result(SOON) == "Value"
         assert executor.submit(lazily.type_name, 1).result(SOON) == "int"
         assert executor.submit(lazily.type_name, [value]).result(SOON) == "list"
+        fixed = functools.partial(lazily.second_type_name, value)
+        assert executor.submit(lazily.second_type_name, 1, 2).result(SOON) == "int"
+        assert executor.submit(fixed, 1).result(SOON) == "int"
 
     def test_real_packages(self, executor: Executor) -> None:
         numpy = pytest.importorskip("numpy", reason="numpy has no wheel for this Python")

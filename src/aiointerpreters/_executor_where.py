@@ -73,10 +73,15 @@ class MovingService(_Service):
         """As ever where it is known that the pool can run the call; else as one to be moved."""
         pool = self._pool or self._start()
         capture = self.runner._capture
-        if not capture and self.choices.in_process(fn) is False and are_plain(args, kwargs):
+        named, all_args, all_kwargs = fn, args, kwargs
+        if type(fn) is partial:
+            named, all_args, all_kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
+        plain = are_plain(all_args, all_kwargs)
+        if not capture and plain and self.choices.in_process(named) is False:
             return super().submit_or_fail(fn, args, kwargs)
         context = None if capture is None else capture()
-        return self._submit(pool, Wanted(fn, args, kwargs, (fn, args, kwargs), False, context))
+        call: Sent = (fn, args, kwargs)
+        return self._submit(pool, Wanted(named, all_args, all_kwargs, call, False, context))
 
     def _submit(self, pool: _core.Pool, wanted: Wanted) -> CallFuture[Any]:
         movable = None
