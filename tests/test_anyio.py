@@ -1,19 +1,21 @@
 """aiointerpreters.anyio: functions in workers for anyio and trio, stopped by cancel scopes."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import importlib.util
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiointerpreters import (
     BrokenRunner,
-    Interrupted,
     NotShareableError,
     Queue,
     Runner,
@@ -23,7 +25,7 @@ from helpers.gate import Gate, Trace
 from helpers.limits import SOON
 from helpers.process import LINUX, eventually, open_fds
 from helpers.programs import Program
-from workfns import control, coroutines, failing, values, waiting
+from workfns import control, coroutines, failing, lazily, queues, refusing, values, waiting
 
 anyio = pytest.importorskip("anyio", reason="anyio has no wheel for this Python")
 
@@ -377,7 +379,7 @@ class TestCancelling:
     ) -> None:
         async def main() -> None:
             async with anyio.create_task_group() as group:
-                group.start_soon(run_sync, _turn_into, gate.fds[0], outcome)
+                group.start_soon(run_sync, control.spin_and_turn_into, gate.fds[0], outcome)
                 await reached(gate)
                 group.cancel_scope.cancel()
             assert await run_sync(values.square, 3) == 9
@@ -430,13 +432,217 @@ class TestCancelling:
         asyncio.run(main())
 
 
-def _turn_into(announce_fd: int, outcome: str) -> str:
+@pytest.fixture
+def fifo(tmp_path: Path) -> str:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return str(path)
+
+
+def is_alive(pid: int) -> bool:
     try:
-        control.go_on("spin_in_a_loop", announce_fd, announce_fd)
-    except Interrupted:
-        if outcome == "raises":
-            raise LookupError from None
-    return outcome
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def said(fifo: str) -> int:
+    """The pid that `refusing.say_and_hang` tells."""
+    return int(await anyio.to_thread.run_sync(Path(fifo).read_text))
+
+
+class TestElsewhere:
+    """Calls in processes and threads."""
+
+    def test_calls_go_where_they_can_run(self, run: Run) -> None:
+        async def main() -> None:
+            async with started(Runner(workers=1, unsupported="process")) as runner:
+                call = functools.partial(run_sync, runner=runner)
+                for _ in range(2):
+                    assert await call(refusing.pid) != os.getpid()
+                    assert await call(values.process_id) == os.getpid()
+                    assert await call(lazily.type_name, refusing.Value()) == "Value"
+                    assert await call(refusing.async_square, 3) == 9
+                    with pytest.raises(refusing.OwnError):
+                        await call(refusing.fail)
+
+        run(main)
+
+    def test_they_go_where_they_are_told_to(self, run: Run) -> None:
+        async def main() -> None:
+            async with started(Runner(workers=1)) as runner:
+                in_process = runner.options(where="process")
+                assert await run_sync(values.process_id, runner=in_process) != os.getpid()
+                value = refusing.Value()
+                in_thread = runner.options(where="thread")
+                assert await run_sync(refusing.echo, value, runner=in_thread) is value
+
+        run(main)
+
+    def test_many_calls_at_once(self, run: Run) -> None:
+        async def main() -> None:
+            results = {}
+            async with started(Runner(workers=2, unsupported="process")) as runner:
+
+                async def square(number: int) -> None:
+                    function = refusing.square if number % 2 else values.square
+                    results[number] = await run_sync(function, number, runner=runner)
+
+                async with anyio.create_task_group() as group:
+                    for number in range(100):
+                        group.start_soon(square, number)
+            assert results == {number: number**2 for number in range(100)}
+
+        run(main)
+
+    @pytest.mark.parametrize("abandon", [False, True], ids=["waits", "abandons"])
+    @pytest.mark.parametrize("where", [None, "process"])
+    def test_a_scope_ends_the_process(self, run: Run, where: Any, abandon: bool, fifo: str) -> None:
+        async def main() -> None:
+            options: Any = {"unsupported": "process", "grace_period": PATIENT}
+            async with started(Runner(workers=1, **options)) as runner:
+                call = functools.partial(run_sync, runner=runner.options(where=where))
+                async with anyio.create_task_group() as group:
+                    group.start_soon(
+                        functools.partial(
+                            call, refusing.say_and_hang, fifo, abandon_on_cancel=abandon
+                        )
+                    )
+                    pid = await said(fifo)
+                    group.cancel_scope.cancel()
+                if not abandon:
+                    assert not is_alive(pid)
+                assert await call(refusing.square, 3) == 9
+                assert not is_alive(pid)
+
+        run(main)
+
+    @pytest.mark.parametrize("abandon", [False, True], ids=["waits", "abandons"])
+    def test_a_scope_stops_a_call_that_might_have_moved(
+        self, run: Run, abandon: bool, gate: Gate, trace: Trace
+    ) -> None:
+        async def main() -> None:
+            options: Any = {"unsupported": "process", "grace_period": PATIENT}
+            async with started(Runner(workers=1, **options)) as runner:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(
+                        functools.partial(
+                            run_sync,
+                            control.go_on,
+                            "spin_in_a_loop",
+                            gate.fds[0],
+                            trace.fd,
+                            abandon_on_cancel=abandon,
+                            runner=runner,
+                        )
+                    )
+                    await reached(gate)
+                    group.cancel_scope.cancel()
+                if not abandon:
+                    assert trace.marks() == b"mif"
+                assert await run_sync(values.square, 3, runner=runner) == 9
+
+        run(main)
+
+    def test_a_call_that_waits_is_taken_back(self, run: Run, fifo: str, trace: Trace) -> None:
+        async def main() -> None:
+            async with started(Runner(workers=1)) as runner:
+                call = functools.partial(run_sync, runner=runner.options(where="process"))
+                async with anyio.create_task_group() as group:
+                    group.start_soon(call, refusing.say_and_hang, fifo)
+                    await said(fifo)
+                    with anyio.CancelScope() as scope:
+                        async with anyio.create_task_group() as waiting_ones:
+                            waiting_ones.start_soon(call, refusing.square, 3)
+                            while runner.stats().queued == 0:
+                                await anyio.lowlevel.checkpoint()
+                            scope.cancel()
+                    assert runner.stats().queued == 0
+                    assert runner.stats().busy_processes == 1
+                    group.cancel_scope.cancel()
+
+        run(main)
+
+    def test_who_waits_for_a_thread_does_so_until_its_function_returns(
+        self, run: Run, gate: Gate
+    ) -> None:
+        async def main() -> None:
+            has_left = False
+
+            async def call(runner: Any) -> None:
+                nonlocal has_left
+                try:
+                    await run_sync(waiting.wait_at, *gate.fds, runner=runner)
+                finally:
+                    has_left = True
+
+            async with started(Runner(workers=1, grace_period=PATIENT)) as runner, gate:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(call, runner.options(where="thread"))
+                    await reached(gate)
+                    group.cancel_scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        for _ in range(10):
+                            await anyio.lowlevel.checkpoint()
+                        assert not has_left
+                    gate.open()
+                assert has_left
+
+        run(main)
+
+    @pytest.mark.parametrize("abandon", [False, True], ids=["waits", "abandons"])
+    def test_a_thread_that_goes_on_is_left_in_the_end(
+        self, run: Run, abandon: bool, gate: Gate
+    ) -> None:
+        async def main() -> None:
+            grace_period = PATIENT if abandon else GRACE
+            async with started(Runner(workers=1, grace_period=grace_period)) as runner, gate:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(
+                        functools.partial(
+                            run_sync,
+                            waiting.wait_at,
+                            *gate.fds,
+                            abandon_on_cancel=abandon,
+                            runner=runner.options(where="thread"),
+                        )
+                    )
+                    await reached(gate)
+                    group.cancel_scope.cancel()
+
+        run(main)
+
+    def test_time_limits_are_kept(self, run: Run) -> None:
+        async def main() -> None:
+            async with started(Runner(workers=1, unsupported="process")) as runner:
+                for options in ({"timeout": 0.01}, {"deadline": 0.01}):
+                    limited: Any = runner.options(**options)
+                    with pytest.raises(TimeoutError):
+                        await run_sync(refusing.hang, runner=limited)
+                    with contextlib.closing(Gate()) as gate, gate, pytest.raises(TimeoutError):
+                        await run_sync(
+                            waiting.wait_at, *gate.fds, runner=limited.options(where="thread")
+                        )
+                in_time: Any = runner.options(deadline=PATIENT, timeout=PATIENT)
+                assert await run_sync(refusing.square, 3, runner=in_time) == 9
+
+        run(main)
+
+    def test_a_call_whose_runner_is_stopped_fails(self, run: Run, fifo: str) -> None:
+        async def main() -> None:
+            async def call(runner: Any) -> None:
+                with pytest.raises(RunnerError, match="stopped"):
+                    await run_sync(refusing.say_and_hang, fifo, runner=runner)
+
+            async with anyio.create_task_group() as group:
+                with pytest.raises(LookupError):
+                    async with started(Runner(workers=1)) as runner:
+                        group.start_soon(call, runner.options(where="process"))
+                        await said(fifo)
+                        raise LookupError
+
+        run(main)
 
 
 class TestLimiter:
@@ -642,14 +848,10 @@ class TestRunners:
     def test_a_queue_joins_them(self, run: Run) -> None:
         async def main() -> None:
             queue: Queue[int] = Queue()
-            await run_sync(queue_put, queue, 5)
+            await run_sync(queues.put, queue, 5)
             assert queue.get_nowait() == 5
 
         run(main)
-
-
-def queue_put(queue: Queue[int], number: int) -> None:
-    queue.put(number)
 
 
 def in_thread(*functions: Callable[[], object]) -> None:

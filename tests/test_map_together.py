@@ -482,9 +482,7 @@ class TestWhereCallsMayMove:
         assert self.names(lazily.type_name, [refusing.Value()]) == ["Value"]
 
     @pytest.mark.parametrize("concurrency", [None, 1, 100])
-    def test_among_items_that_travel_together(
-        self, concurrency: int | None, ordered: bool
-    ) -> None:
+    def test_among_items_that_travel_together(self, concurrency: int | None, ordered: bool) -> None:
         items = [refusing.Value() if n % 200 in (0, 150, 151) else n for n in range(1_000)]
         got = self.names(lazily.type_name, iter(items), concurrency=concurrency, ordered=ordered)
         expected = [type(item).__name__ for item in items]

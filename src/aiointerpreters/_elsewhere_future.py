@@ -7,25 +7,58 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from ._crew import Cancelled
+from ._crew import Call, Cancelled, State
 
 
 class Future(asyncio.Future[Any]):
     """Stands for a call that is, or may come to be, in a process or a thread."""
 
+    #: None, or what follow() says.
+    ended: asyncio.Future[Any] | None = None
+
+    #: A method of the call; or of its future, where that is in the pool.
     _abandon: Callable[[], object] | None = None
     _timer: asyncio.TimerHandle | None = None
+    _patience: float | None = None
+
+    def follow(self, patience: float) -> None:
+        """If the call is cancelled while it runs, let `ended` be a future that is done when it has
+        come to its end, or so many seconds later.
+        """
+        self._patience = patience
 
     def cancel(self, msg: Any | None = None) -> bool:
         if not super().cancel(msg):
             return False
+        abandon, patience = self._abandon, self._patience
+        if abandon is not None and patience is not None:
+            self._abandon = None
         self._let_go()
+        if abandon is not None and patience is not None:
+            self._stop(abandon, patience)
         return True
+
+    def _stop(self, abandon: Callable[[], object], patience: float) -> None:
+        """Stop the call, and let `ended` tell of its end."""
+        owner: Any = abandon.__self__  # type: ignore[attr-defined]
+        if not isinstance(owner, Call):
+            owner.follow()
+            abandon()
+            self.ended = owner.ended
+        elif _stop(owner):
+            loop = self.get_loop()
+            self.ended = loop.create_future()
+            self._timer = loop.call_at(loop.time() + patience, self._has_ended)
+
+    def _has_ended(self) -> None:
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
 
     def settle(self, result: Any, error: BaseException | None) -> None:
         """The call is done."""
         abandon, self._abandon = self._abandon, None
         self._let_go()
+        self._has_ended()
         if self.done():
             return
         if error is None:
@@ -52,6 +85,17 @@ class Future(asyncio.Future[Any]):
         abandon, self._abandon = self._abandon, None
         if abandon is not None:
             abandon()
+
+
+def _stop(call: Call) -> bool:
+    """Stop a call, as its abandon() does; but it tells of its end. False if it had not begun."""
+    crew = call.crew
+    if crew is None or call.withdraw():
+        return False
+    with crew._lock:
+        if call.state is State.RUNNING and call.server is not None:
+            call.server.interrupt(call)
+    return True
 
 
 def settle_soon(

@@ -1,8 +1,9 @@
 """Trio runs calls: the little of an asyncio event loop that the core asks for, on trio's own terms.
 
-The core registers a descriptor's reader, has callbacks run soon, and makes futures. That is what a
-:class:`Loop` does, one for each run of trio. The readers are system tasks which wait in
-``trio.lowlevel.wait_readable``: workers wake trio's own ``epoll``, and no thread stands between.
+The core registers a descriptor's reader, has callbacks run soon, and makes futures; calls in
+processes and threads need timers, too. That is what a :class:`Loop` does, one for each run of trio.
+The readers are system tasks which wait in ``trio.lowlevel.wait_readable``: workers wake trio's own
+``epoll``, and no thread stands between.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
+from functools import partial
 from typing import Any, cast
 
 import outcome
@@ -51,6 +53,13 @@ class Loop:
     def is_closed(self) -> bool:
         return self._is_closed
 
+    def is_running(self) -> bool:
+        """In any thread."""
+        return not self._is_closed
+
+    def time(self) -> float:
+        return trio.current_time()
+
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self._as_asyncio())
 
@@ -80,6 +89,17 @@ class Loop:
     ) -> None:
         """In any thread. Raises RuntimeError once trio's run has ended, as asyncio does."""
         self._token.run_sync_soon(lambda: self.call_soon(callback, *args, context=context))
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> _Timer:
+        timer = _Timer(when)
+        trio.lowlevel.spawn_system_task(self._wait_for, timer, partial(callback, *args), context)
+        return timer
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         _logger.error(context.get("message"), exc_info=context.get("exception"))
@@ -194,7 +214,13 @@ class Loop:
         with scope:
             while not scope.cancel_called:  # or the descriptor may be closed
                 await trio.lowlevel.wait_readable(fd)
-                callback()
+                # It calls callbacks of futures, in which calls are made.
+                before = asyncio._get_running_loop()
+                asyncio._set_running_loop(self._as_asyncio())
+                try:
+                    callback()
+                finally:
+                    asyncio._set_running_loop(before)
 
     async def _run_soon(self) -> None:
         with self._soon_scope:
@@ -204,12 +230,20 @@ class Loop:
                 else:
                     self._parked = trio.lowlevel.current_task()
                     await trio.lowlevel.wait_task_rescheduled(self._unpark)
-                for _ in range(len(self._soon)):
-                    context, callback, args = self._soon.popleft()
-                    if context is None:
-                        callback(*args)
-                    else:
-                        context.run(callback, *args)
+                with self.running():
+                    for _ in range(len(self._soon)):
+                        context, callback, args = self._soon.popleft()
+                        if context is None:
+                            callback(*args)
+                        else:
+                            context.run(callback, *args)
+
+    async def _wait_for(
+        self, timer: _Timer, callback: Callable[[], object], context: Context | None
+    ) -> None:
+        with timer.scope:
+            await trio.sleep_until(timer.when())
+            self.call_soon(callback, context=context)
 
     def _unpark(self, _: RaiseCancelT) -> Abort:
         self._parked = None
@@ -222,6 +256,20 @@ class Loop:
 
     def _as_asyncio(self) -> asyncio.AbstractEventLoop:
         return cast(asyncio.AbstractEventLoop, self)
+
+
+class _Timer:
+    """What call_at() returns."""
+
+    def __init__(self, when: float) -> None:
+        self._when = when
+        self.scope = trio.CancelScope()
+
+    def when(self) -> float:
+        return self._when
+
+    def cancel(self) -> None:
+        self.scope.cancel()
 
 
 def current_loop() -> Loop:

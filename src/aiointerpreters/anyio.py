@@ -24,6 +24,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ._calls import Calls
+from ._elsewhere_future import Future as ElsewhereFuture
 from .errors import RunnerError
 from .runner import Runner
 
@@ -99,6 +100,14 @@ def started(runner: Runner) -> AbstractAsyncContextManager[Runner]:
     return _started_on_trio(runner) if _in_trio() else _started_on_asyncio(runner)
 
 
+def _follow(future: Any, runner: Calls) -> None:
+    """Let the future's `ended` tell when a call has come to its end that is cancelled."""
+    if isinstance(future, ElsewhereFuture):
+        future.follow(runner._runner()._grace_period)
+    else:
+        future.follow()
+
+
 def _in_trio() -> bool:
     trio = sys.modules.get("trio")
     return trio is not None and trio.lowlevel.in_trio_task()
@@ -147,7 +156,7 @@ async def _call_on_asyncio(
     else:
         future = await runner._submit_in_turn(func, args, {})
     if not abandon_on_cancel:
-        future.follow()
+        _follow(future, runner)
     try:
         return await future
     except asyncio.CancelledError:
@@ -188,9 +197,11 @@ async def _call_on_trio(
     func: Callable[..., Any], args: tuple[Any, ...], abandon_on_cancel: bool, runner: Calls | None
 ) -> Any:
     loop = _trio_loop()
-    future: Any = await loop.submit(loop.runner() if runner is None else runner, func, args)
+    if runner is None:
+        runner = loop.runner()
+    future: Any = await loop.submit(runner, func, args)
     if not abandon_on_cancel:
-        future.follow()
+        _follow(future, runner)
     return await loop.wait(future, abandon_on_cancel)
 
 

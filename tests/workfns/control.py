@@ -509,3 +509,13 @@ def get_from(queue: Queue[Any], announce_fd: int) -> Any:
 
 def should_stop() -> bool:
     return worker().should_stop()
+
+
+def spin_and_turn_into(announce_fd: int, outcome: str) -> str:
+    """Return that when it is interrupted, or raise LookupError if it says "raises"."""
+    try:
+        go_on("spin_in_a_loop", announce_fd, announce_fd)
+    except Interrupted:
+        if outcome == "raises":
+            raise LookupError from None
+    return outcome
