@@ -8,6 +8,7 @@ import importlib.util
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -641,6 +642,21 @@ class TestElsewhere:
                         group.start_soon(call, runner.options(where="process"))
                         await said(fifo)
                         raise LookupError
+
+        run(main)
+
+    def test_no_time_limit_keeps_what_a_call_returned(self, run: Run) -> None:
+        async def main() -> None:
+            async with started(Runner(workers=1)) as runner:
+                limits: Any = {"timeout": PATIENT, "deadline": PATIENT}
+                value = refusing.Value()
+                limited = runner.options(where="thread", **limits)
+                assert await run_sync(lazily.identity, value, runner=limited) is value
+                gone = weakref.ref(value)
+                del value
+                while gone() is not None:
+                    gc.collect()
+                    await anyio.lowlevel.checkpoint()
 
         run(main)
 

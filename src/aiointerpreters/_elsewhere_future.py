@@ -76,6 +76,12 @@ class Future(asyncio.Future[Any]):
         self._let_go()
 
     def expire_at(self, end: float, text: str) -> None:
+        """Let its time be up then, unless it is sooner already."""
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= end:
+                return
+            timer.cancel()
         self._timer = self.get_loop().call_at(end, self.expire, text)
 
     def _let_go(self) -> None:

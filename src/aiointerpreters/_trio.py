@@ -237,6 +237,7 @@ class Loop:
                             callback(*args)
                         else:
                             context.run(callback, *args)
+                        del context, callback, args  # or they would be kept until the next ones
 
     async def _wait_for(
         self, timer: _Timer, callback: Callable[[], object], context: Context | None
