@@ -660,6 +660,21 @@ class TestElsewhere:
 
         run(main)
 
+    def test_who_no_longer_waits_for_the_end_stops_processes_too(self, run: Run, fifo: str) -> None:
+        async def main() -> None:
+            async def call(runner: Any) -> None:
+                with pytest.raises(RunnerError, match="stopped"):
+                    await run_sync(refusing.say_and_hang, fifo, runner=runner)
+
+            async with anyio.create_task_group() as group:
+                with anyio.CancelScope() as scope:
+                    async with started(Runner(workers=1)) as runner:
+                        group.start_soon(call, runner.options(where="process"))
+                        await said(fifo)
+                        scope.cancel()
+
+        run(main)
+
 
 class TestLimiter:
     def test_a_limiter_is_honoured(self, run: Run, gate: Gate) -> None:

@@ -192,7 +192,7 @@ class Loop:
         try:
             await self.drive(runner._until_ended(pool))
         except trio.Cancelled:
-            pool.close(True, True)
+            runner._close(True, True)
             raise
 
     # ---- its tasks ----
