@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aiointerpreters import NotShareableError, Runner
+from aiointerpreters import NotShareableError, Runner, RunnerView
 from helpers.programs import Program
 from workfns import classes, context, worker
 from workfns.context import request_id, user
@@ -167,6 +167,37 @@ class TestFollowing:
                 request_id.set("stays here")
                 assert await runner.run(context.seen) == ("unset", "nobody")
                 assert not await runner.run(worker.has_module, "aiointerpreters._context")
+
+        asyncio.run(main())
+
+
+class TestInAProcess:
+    """Its coroutines run one after the other in the same event loop."""
+
+    @pytest.fixture
+    def in_one_process(self) -> Iterator[RunnerView]:
+        options: Any = {"context": [request_id, user]}
+        steps = {"initializer": context.set_user_in_worker, "initargs": ("by the initializer",)}
+        with Runner(workers=1, **options, **steps).start() as runner:
+            yield runner.options(where="process")
+
+    def test_a_coroutine_sees_nothing_of_those_before_it(self, in_one_process: RunnerView) -> None:
+        async def with_request() -> None:
+            request_id.set("of the first")
+            user.set("the first")
+            seen = await in_one_process.run(context.seen_in_coroutine)
+            assert seen == ("of the first", "the first")
+            stream = in_one_process.stream(context.stream_of_seen, 1)
+            assert [item async for item in stream] == [("of the first", "the first")]
+            assert await in_one_process.run(context.change_in_coroutine, "left") == "of the first"
+
+        async def main() -> None:
+            await asyncio.create_task(with_request())  # which has a context of its own
+            expected = ("unset", "by the initializer")
+            assert await in_one_process.run(context.seen_in_coroutine) == expected
+            stream = in_one_process.stream(context.stream_of_seen, 1)
+            assert [item async for item in stream] == [expected]
+            assert await in_one_process.run(context.seen) == expected
 
         asyncio.run(main())
 

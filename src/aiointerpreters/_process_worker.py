@@ -132,7 +132,10 @@ def call_in(
     is_coroutine: bool,
 ) -> Any:
     if is_coroutine:
-        return event_loop().run(_await(context, function, args, kwargs))
+        from contextvars import copy_context
+
+        # In asyncio.Runner's own, all calls would see what those before them have set.
+        return event_loop().run(_await(context, function, args, kwargs), context=copy_context())
     if not context:
         return function(*args, **kwargs)
     return _context.call(context, function, args, kwargs)

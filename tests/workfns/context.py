@@ -1,5 +1,6 @@
 """Context variables, and functions that look at them in a worker."""
 
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,6 +12,19 @@ number_of_decodes = 0
 
 def seen() -> tuple[Any, Any]:
     return request_id.get("unset"), user.get()
+
+
+async def seen_in_coroutine() -> tuple[Any, Any]:
+    return seen()
+
+
+async def change_in_coroutine(value: Any) -> Any:
+    return change(value)
+
+
+async def stream_of_seen(count: int) -> AsyncIterator[Any]:
+    for _ in range(count):
+        yield seen()
 
 
 def seen_with(*args: Any, **kwargs: Any) -> Any:
@@ -37,6 +51,11 @@ def change(value: Any) -> Any:
 def set_in_worker(value: Any) -> None:
     """An initializer."""
     request_id.set(value)
+
+
+def set_user_in_worker(value: Any) -> None:
+    """An initializer."""
+    user.set(value)
 
 
 def fail() -> None:
