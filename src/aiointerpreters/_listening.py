@@ -34,7 +34,7 @@ class Hold:
     def __init__(self) -> None:
         """Raises RuntimeError where there can be no listener."""
         self._listener: _Listener | None = None
-        self._is_released = False
+        self._releases = itertools.count()
         own = _forwarding.channel
         if isinstance(own, _forwarding.Channel):
             queue = own.queue
@@ -46,16 +46,18 @@ class Hold:
 
     def release(self) -> None:
         """The runner's workers have ended, or could not be started."""
-        if self._listener is not None and not self._is_released:
-            self._is_released = True
+        if self._listener is not None and self._is_first_release():
             _release(self._listener)
 
     def release_soon(self) -> None:
         """Release it when what has been sent up to now is handled. Takes no lock: for __del__."""
-        if self._listener is not None and not self._is_released:
-            self._is_released = True
+        if self._listener is not None and self._is_first_release():
             with contextlib.suppress(AioInterpretersError):  # has ended; or in a forked child
                 self._listener.queue.put_nowait(("release",))
+
+    def _is_first_release(self) -> bool:
+        # Of a loop that waits for the end, and of a thread that does, too: next() is atomic.
+        return next(self._releases) == 0
 
     def finish(self) -> None:
         """Release it, and block until what has been sent up to now is handled."""

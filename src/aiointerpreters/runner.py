@@ -158,6 +158,7 @@ class Runner(Calls):
         self._slots = None if max_pending is None else Slots(max_pending)
         self._options = Options()
         self._closed = False
+        self._is_heard = False  # something waits for the end in the background
 
     # ---- life ----
 
@@ -397,8 +398,11 @@ class Runner(Calls):
             await self._hold.afinish()
 
     def _hear_until_ended(self) -> None:
-        """The workers end in the background: handle what they log until then."""
-        hold, elsewhere = self._hold, self._elsewhere
+        """The workers end in the background: handle what they log until then, and end the rest."""
+        pool, hold, elsewhere = self._started(), self._hold, self._elsewhere
+        if (hold is None and elsewhere is None) or self._is_heard or pool.forked:
+            return
+        self._is_heard = True
 
         def finish(_: object = None) -> None:
             if elsewhere is None:
@@ -410,10 +414,18 @@ class Runner(Calls):
             if hold is not None:
                 hold.release_soon()
 
-        if hold is None and elsewhere is None:
-            return
+        def wait() -> None:
+            pool.join()
+            finish()
+
+        # In a thread, as the loop may be closed before the workers have ended.
         try:
-            self._started().when_ended().add_done_callback(finish)
+            threading.Thread(target=wait, name=f"{self.name}-closing", daemon=True).start()
+            return
+        except RuntimeError:  # there may be no daemons here, or no more threads
+            pass
+        try:
+            pool.when_ended().add_done_callback(finish)
         except (OSError, RuntimeError):  # no descriptor for this loop
             finish()
 
