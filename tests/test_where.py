@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from aiointerpreters import Runner
+from aiointerpreters import Runner, RunnerError
 from helpers.gate import Gate
+from helpers.limits import SOON
 from helpers.process import children, eventually
 from helpers.programs import Program
 from workfns import refusing, values, waiting
@@ -85,5 +87,134 @@ class TestALoopThatEndsBeforeItsRunner:
                 assert threading.active_count() > 1
                 gate.open()
                 assert eventually(lambda: threading.active_count() == 1), threading.enumerate()
+            """
+        ).assert_fine()
+
+
+def waiting_module(name: str, fifo: str, folder: Path, then: str = "") -> Any:
+    """Make a module whose import waits in a worker until someone has written to a FIFO."""
+    (folder / f"{name}.py").write_text(
+        f"import os\n"
+        f"from aiointerpreters import current_worker\n"
+        f"if current_worker() is not None and os.getpid() == {os.getpid()}:\n"
+        f"    with open({fifo!r}) as fifo:\n"
+        f"        fifo.read()\n"
+        f"{then}\n"
+        f"class Value: pass\n"
+        f"def pid():\n"
+        f"    return os.getpid()\n"
+    )
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of modules that can be imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def send(runner: Runner, how: str, fn: Any, *args: Any) -> asyncio.Future[Any]:
+    if how == "run":
+        return asyncio.ensure_future(runner.run(fn, *args))
+    return runner.submit(fn, *args)
+
+
+class TestAClosedRunner:
+    @pytest.mark.parametrize("where", ["process", "thread"])
+    def test_has_no_other_place_to_go_to_either(self, where: Any) -> None:
+        async def main() -> None:
+            async with Runner(workers=1) as runner:
+                pass
+            with pytest.raises(RunnerError, match="the runner is closed"):
+                await runner.options(where=where).run(values.square, 3)
+
+        before = children()
+        asyncio.run(main())
+        assert children() <= before
+
+    @pytest.mark.parametrize("how", ["run", "submit"])
+    @pytest.mark.parametrize("args", [([1],), (range(1),)])
+    def test_refuses_calls_that_might_be_moved_while_it_ends(
+        self, how: str, args: Any, gate: Gate
+    ) -> None:
+        async def main() -> None:
+            runner = Runner(workers=1, unsupported="process").start()
+            assert await runner.run(len, b"known") == 5
+            last = runner.submit(waiting.wait_at, *gate.fds)
+            await gate.reached()
+            runner.close()
+            with pytest.raises(RunnerError, match="the runner is closed"):
+                await send(runner, how, len, *args)
+            assert runner.stats().processes == 0
+            gate.open()
+            await last
+            await runner.aclose()
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("how", ["run", "submit"])
+    @pytest.mark.parametrize("refuses", [True, False])
+    def test_cancels_calls_whose_place_is_not_known_yet(
+        self, how: str, refuses: bool, fifo: str, folder: Path
+    ) -> None:
+        name = f"cancelled_{how}_{refuses}"
+        module = waiting_module(name, fifo, folder, "import faulthandler" if refuses else "")
+
+        async def main() -> None:
+            runner = Runner(workers=1, unsupported="process").start()
+            call = send(runner, how, module.pid)
+            with await asyncio.to_thread(open, fifo, "w", encoding="ascii"):
+                runner.close(cancel_pending=True)  # while the worker reads from there
+            await asyncio.wait([call], timeout=SOON)
+            assert call.cancelled()
+            await runner.aclose()
+            assert runner.stats().done <= 1  # the probe
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("how", ["run", "submit"])
+    def test_cancels_calls_that_come_back(self, how: str, fifo: str, folder: Path) -> None:
+        name = f"came_back_{how}"
+        module = waiting_module(name, fifo, folder, "import faulthandler")
+
+        async def main() -> None:
+            runner = Runner(workers=1, unsupported="process").start()
+            assert await runner.run(values.echo, 1) == 1
+            call = send(runner, how, values.echo, module.Value())
+            with await asyncio.to_thread(open, fifo, "w", encoding="ascii"):
+                runner.close(cancel_pending=True)
+            await asyncio.wait([call], timeout=SOON)
+            assert call.cancelled()
+            await runner.aclose()
+
+        asyncio.run(main())
+
+    def test_a_forked_child_goes_nowhere_else(self, program: Program) -> None:
+        program(
+            """
+            import asyncio, os, warnings
+            from aiointerpreters import Runner, RunnerError
+            from workfns import values
+            warnings.simplefilter("ignore")
+
+            async def ask(runner, where):
+                return await runner.options(where=where).run(values.square, 3)
+
+            if __name__ == "__main__":
+                runner = Runner(workers=1).start()
+                child = os.fork()
+                if child == 0:
+                    status = 0
+                    for where in ("process", "thread"):
+                        try:
+                            asyncio.run(ask(runner, where))
+                        except RunnerError as error:
+                            status |= "forked" not in str(error)
+                        else:
+                            status = 2
+                    os._exit(status)
+                assert os.waitpid(child, 0)[1] == 0
+                runner.close()
             """
         ).assert_fine()

@@ -132,7 +132,7 @@ class Elsewhere:
         """What a runner's run() is, made of C's own, which serves where nothing is to be added."""
         by_function = self.choices.by_function
         plain = PLAIN
-        run_elsewhere = functools.partial(self._run, method)
+        run_elsewhere = self._run
 
         def run(fn: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
             try:
@@ -148,22 +148,28 @@ class Elsewhere:
 
         return run
 
-    async def _run(
-        self, method: Callable[..., Any], fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    async def _run(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         choices = self.choices
+        self._check_open()
         if not choices.in_process(fn) and not choices.need_process(args, kwargs):
             token = self._token()
             try:
                 await self.decide(fn)
-                # If the runner was closed meanwhile, the pool takes it no more.
-                if not choices.in_process(fn) and not self._is_closed:
+                if not self._is_stopped and not choices.in_process(fn):
+                    inner = None
                     try:
-                        return await method(fn, *args, **kwargs)
-                    except (UnsupportedModule, BrokenRunner) as error:
-                        if not choices.has_refused(error):
+                        inner = self._submit_to_pool(fn, args, kwargs, Options(), None)
+                        return await inner
+                    except RunnerError as error:
+                        if choices.has_refused(error):
+                            choices.move(fn, args, kwargs, error)
+                        elif inner is not None or not self._is_closed:
                             raise
-                        choices.move(fn, args, kwargs, error)
+                        # Else the runner was closed meanwhile, and the pool takes it no more.
+                    finally:
+                        del inner  # which has what it raises, whose traceback has this frame
+                if self._is_stopped:
+                    raise asyncio.CancelledError
                 future = self.submit_moved(fn, args, kwargs)
             finally:
                 token.release()
@@ -196,6 +202,7 @@ class Elsewhere:
         options: Options,
         deadline: float | None,
     ) -> asyncio.Future[Any]:
+        self._check_open()
         key = key_of(fn)
         if key is not None:
             _naming.describe_call(key)  # which refuses generator functions at once
@@ -319,6 +326,11 @@ class Elsewhere:
         if self._pool is None:
             raise RunnerError(
                 "the runner is not started: use `async with runner:` or `with runner.start():`"
+            )
+        if self._pool.forked:
+            raise RunnerError(
+                "the runner belongs to the parent of this process, and has no workers in a forked "
+                "child; make a new Runner here"
             )
         if self._is_closed:
             raise RunnerError("the runner is closed: make a new one")
@@ -474,7 +486,7 @@ class _Movable:
     def begin_after_probe(self, probe: asyncio.Future[Any]) -> None:
         future = self._future
         if not future.done():
-            if probe.cancelled():  # the runner is being stopped
+            if probe.cancelled() or self._elsewhere.is_stopped:
                 future.cancel()
             else:
                 try:
@@ -522,6 +534,8 @@ class _Movable:
             future.settle(inner.result(), None)
         elif not choices.has_refused(error):
             future.settle(None, error)
+        elif self._elsewhere.is_stopped:
+            future.cancel()
         else:
             choices.move(*self._call, error)
             try:

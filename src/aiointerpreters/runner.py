@@ -226,6 +226,8 @@ class Runner(Calls):
             with _making:
                 if self._elsewhere is None:
                     self._elsewhere = made
+            if self._closed:  # perhaps before there was something to be closed
+                self._elsewhere.close(False, False)
         return self._elsewhere
 
     def _link(self) -> Link | None:
