@@ -5,12 +5,15 @@ import contextlib
 import importlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
 
 from aiointerpreters import Runner, RunnerError
+from aiointerpreters._where import Elsewhere
 from helpers.gate import Gate
 from helpers.limits import SOON
 from helpers.process import children, eventually
@@ -189,6 +192,33 @@ class TestAClosedRunner:
             await runner.aclose()
 
         asyncio.run(main())
+
+    @pytest.mark.parametrize("how", ["run", "submit"])
+    def test_keeps_a_call_that_is_decided_while_it_closes(
+        self, how: str, fifo: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The loop is another thread's, and comes to it in the midst of close()."""
+        module = waiting_module(f"kept_{how}", fifo, folder)
+        runner = Runner(workers=1, unsupported="process").start()
+        writers: Queue[Any] = Queue()
+
+        async def main() -> Any:
+            call = send(runner, how, module.pid)
+            writers.put(await asyncio.to_thread(open, fifo, "w", encoding="ascii"))
+            return await call
+
+        def close_in_steps(self: Elsewhere, *args: bool) -> None:
+            writer.close()
+            wait([outcome], SOON)
+            close(self, *args)
+
+        close = Elsewhere.close
+        with ThreadPoolExecutor(1) as thread:
+            outcome = thread.submit(asyncio.run, main())
+            writer = writers.get(timeout=SOON)
+            monkeypatch.setattr(Elsewhere, "close", close_in_steps)
+            runner.close()
+            assert outcome.result(SOON) == os.getpid()
 
     def test_a_forked_child_goes_nowhere_else(self, program: Program) -> None:
         program(

@@ -363,9 +363,10 @@ class Runner(Calls):
         """Begin to close; does not wait."""
         self._closed = True
         pool = self._started()
-        pool.close(cancel_pending, interrupt)
+        # First, as calls that are accepted, but not sent yet, go elsewhere if the pool refuses them.
         if self._elsewhere is not None:
             self._elsewhere.close(cancel_pending, interrupt)
+        pool.close(cancel_pending, interrupt)
         if self._slots is not None:
             self._slots.close()
         return pool
