@@ -248,3 +248,14 @@ class TestAClosedRunner:
                 runner.close()
             """
         ).assert_fine()
+
+
+class TestWithoutALoop:
+    @pytest.mark.parametrize("where", [None, "process", "thread"])
+    def test_submit_says_so_as_ever(self, where: Any) -> None:
+        with Runner(workers=1, unsupported="process").start() as runner:
+            with pytest.raises(RunnerError, match="no event loop is running"):
+                runner.options(where=where).submit(values.square, 3)
+            assert runner.stats().pending == 0
+        with pytest.raises(RunnerError, match="the runner is closed"):
+            runner.options(where=where).submit(values.square, 3)

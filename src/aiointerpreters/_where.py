@@ -102,7 +102,13 @@ class Elsewhere:
         deadline: float | None = None,
     ) -> asyncio.Future[Any]:
         """Send a call where it is to run. Raises as :meth:`Runner.submit`."""
-        loop = asyncio.get_running_loop()  # a RunnerError says so, if there is none
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._check_open()
+            raise RunnerError(
+                "no event loop is running in this thread: call the runner from a coroutine"
+            ) from None
         where = fn.where if type(fn) is Streaming else options.where
         if fn is _pumping.pump or fn is _pumping.pump_async:  # of a stream that was placed already
             where = "interpreter"
