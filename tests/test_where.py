@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aiointerpreters import Runner, RunnerError
+from aiointerpreters import Runner, RunnerError, _wire
 from aiointerpreters._where import Elsewhere
 from helpers.gate import Gate
 from helpers.limits import SOON
@@ -224,7 +224,7 @@ class TestAClosedRunner:
         program(
             """
             import asyncio, os, warnings
-            from aiointerpreters import Runner, RunnerError
+            from aiointerpreters import Runner, RunnerError, _wire
             from workfns import values
             warnings.simplefilter("ignore")
 
@@ -259,3 +259,15 @@ class TestWithoutALoop:
             assert runner.stats().pending == 0
         with pytest.raises(RunnerError, match="the runner is closed"):
             runner.options(where=where).submit(values.square, 3)
+
+
+def test_a_result_for_which_there_is_no_memory_fails_its_own_call() -> None:
+    async def main() -> None:
+        async with Runner(workers=1) as runner:
+            view = runner.options(where="process")
+            process = await view.run(refusing.limit_files, _wire.SHARED_FROM // 2)
+            with pytest.raises(OSError, match="File too large"):
+                await view.run(bytes, _wire.SHARED_FROM)
+            assert await view.run(refusing.pid) == process
+
+    asyncio.run(main())

@@ -121,7 +121,10 @@ def serve(channel: _wire.Channel) -> None:
     except BaseException as error:
         outcome = _parcels.pack(_failures.pack(without_us(error)), "exception")
         kind = RAISED
-    channel.send(kind, outcome)
+    try:
+        channel.send(kind, outcome)
+    except OSError as error:  # no memory to be shared: nothing has been sent
+        channel.send(RAISED, _parcels.pack(_failures.pack(without_us(error)), "exception"))
 
 
 def call_in(

@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import os
+import resource
 import signal
 import sys
 import time
@@ -72,6 +73,12 @@ def exit_politely() -> None:
 
 def kill_myself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def limit_files(size: int) -> int:
+    """Let files, and memory that is shared, be no larger than that; the process's id."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return os.getpid()
 
 
 def unsendable() -> Any:
