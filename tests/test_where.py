@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -259,6 +261,26 @@ class TestWithoutALoop:
             assert runner.stats().pending == 0
         with pytest.raises(RunnerError, match="the runner is closed"):
             runner.options(where=where).submit(values.square, 3)
+
+
+@pytest.mark.parametrize("how", ["run", "submit"])
+def test_a_loop_is_not_kept_by_what_is_not_decided_in_it(how: str, gate: Gate) -> None:
+    async def main(runner: Runner) -> weakref.ref[asyncio.AbstractEventLoop]:
+        runner.options(where="interpreter").submit(waiting.wait_at, *gate.fds)
+        await gate.reached()
+        call = send(runner, how, values.square, 3)  # which waits behind that to be decided
+        await asyncio.wait([call], timeout=0)
+        return weakref.ref(asyncio.get_running_loop())
+
+    async def wait(runner: Runner) -> None:
+        await asyncio.wait([runner.submit(values.square, 4)], timeout=0)
+
+    with Runner(workers=1, unsupported="process").start() as runner:
+        loop = asyncio.run(main(runner))
+        asyncio.run(wait(runner))  # for which the pool lets go of loops that are closed
+        gc.collect()
+        assert loop() is None
+        gate.open()
 
 
 def test_a_result_for_which_there_is_no_memory_fails_its_own_call() -> None:

@@ -32,6 +32,9 @@ from ._threads import ThreadCall, Threads
 from .errors import BrokenRunner, RunnerError, UnsupportedModule
 
 
+type _Probes = weakref.WeakValueDictionary[Any, asyncio.Future[Any]]
+
+
 class _Token:
     """A call of which is not known yet where it will run. Dropped, it is released."""
 
@@ -77,14 +80,15 @@ class Elsewhere:
         self._lock = threading.RLock()
         self._processes: Processes | None = None
         self._threads: Threads | None = None
-        self._token_loops: dict[int, asyncio.AbstractEventLoop] = {}
+        self._token_loops: dict[int, weakref.ref[asyncio.AbstractEventLoop]] = {}
         self._on_released: list[Callable[[], None]] = []
         self._is_closed = False
         self._is_stopped = False
         self._is_finishing = False
-        self._probes: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[Any, asyncio.Future[Any]]
-        ] = weakref.WeakKeyDictionary()
+        # By loops, and functions. The pool keeps them; here they would keep their loops.
+        self._probes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Probes] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def start(self, pool: _core.Pool, link: Link | None) -> None:
         """The runner has started; its log records go there."""
@@ -240,7 +244,7 @@ class Elsewhere:
         assert self._pool is not None
         loop = asyncio.get_running_loop()
         with self._lock:
-            probes = self._probes.setdefault(loop, {})
+            probes = self._probes.setdefault(loop, weakref.WeakValueDictionary())
         probe = probes.get(key)
         if probe is not None:
             return probe
@@ -360,7 +364,7 @@ class Elsewhere:
     def _token(self) -> _Token:
         token = _Token(self)
         with self._lock:
-            self._token_loops[id(token)] = token.loop
+            self._token_loops[id(token)] = weakref.ref(token.loop)
         return token
 
     def _released(self, token: _Token) -> None:
@@ -372,7 +376,8 @@ class Elsewhere:
 
     def _unless_moving(self) -> list[Callable[[], None]]:
         """Who is to be told that all calls are where they run; the lock is held."""
-        if any(loop.is_running() for loop in self._token_loops.values()):
+        loops = [loop() for loop in self._token_loops.values()]
+        if any(loop is not None and loop.is_running() for loop in loops):
             return []
         told, self._on_released = self._on_released, []
         return told
@@ -565,7 +570,7 @@ class _Movable:
 def _learn(
     choices: Choices,
     key: Any,
-    probes: dict[Any, asyncio.Future[Any]],
+    probes: _Probes,
     probe: asyncio.Future[Any],
 ) -> None:
     probes.pop(key, None)
