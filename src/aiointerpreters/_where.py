@@ -31,7 +31,6 @@ from ._processes import ProcessCall, Processes, Settings
 from ._threads import ThreadCall, Threads
 from .errors import BrokenRunner, RunnerError, UnsupportedModule
 
-
 type _Probes = weakref.WeakValueDictionary[Any, asyncio.Future[Any]]
 
 

@@ -363,7 +363,7 @@ class Runner(Calls):
         """Begin to close; does not wait."""
         self._closed = True
         pool = self._started()
-        # First, as calls that are accepted, but not sent yet, go elsewhere if the pool refuses them.
+        # First: calls that are accepted, but not sent yet, go there if the pool refuses them.
         if self._elsewhere is not None:
             self._elsewhere.close(cancel_pending, interrupt)
         pool.close(cancel_pending, interrupt)
