@@ -357,14 +357,6 @@ def log_in_a_runner(name: str) -> None:
     asyncio.run(main())
 
 
-def log_for_ever(name: str) -> None:
-    import logging
-
-    logger = logging.getLogger(name)
-    while True:
-        logger.warning("again")
-
-
 def leave_a_thread_that_logs(name: str) -> None:
     import threading
 
