@@ -50,8 +50,9 @@ def check(one_round: Callable[[], object], *, warm_up: int, rounds: int, allowed
     start, first_descriptors, first_threads = resident(), descriptors(), threads()
 
     def settled() -> float:
-        """What is resident once workers that are just ending have ended."""
+        """What is resident once workers that just end have ended, and what they lent is free."""
         eventually(lambda: threads() <= first_threads)
+        eventually(lambda: resident() - start <= allowed)
         return resident()
 
     for _ in range(rounds // 2):
