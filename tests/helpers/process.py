@@ -41,6 +41,14 @@ def open_fds() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def target(fd: str) -> str:
+    """What a descriptor is, by its number."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return "closed"
+
+
 def eventually(condition: Callable[[], bool]) -> bool:
     """For what the system announces to nobody: that a thread is gone, say."""
     pause = threading.Event()

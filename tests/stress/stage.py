@@ -25,7 +25,7 @@ from report import GRACE, LONG, Run
 
 from aiointerpreters import Runner
 from helpers.limits import CHECKED, SLOWNESS
-from helpers.process import eventually, native_threads, open_fds
+from helpers.process import eventually, native_threads, open_fds, target
 from workfns import stress
 
 type Scene = Callable[["Actor"], Coroutine[Any, Any, None]]
@@ -315,7 +315,7 @@ class Baseline:
     def check(self, run: Run) -> None:
         asyncio.run(_let_time_be_up())
         if not eventually(self._is_met):
-            files = [_target(fd) for fd in os.listdir("/proc/self/fd")]
+            files = [target(fd) for fd in os.listdir("/proc/self/fd")]
             run.fail(f"left over: {self.count()}, where there were {self.counts}; {files}")
 
     def _is_met(self) -> bool:
@@ -331,13 +331,6 @@ async def _let_time_be_up() -> None:
     async with Runner(workers=1) as runner:
         with contextlib.suppress(TimeoutError):
             await runner.options(timeout=0.001).run(time.sleep, LONG)
-
-
-def _target(fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return "closed"
 
 
 @contextlib.contextmanager

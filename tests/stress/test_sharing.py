@@ -19,7 +19,7 @@ import pytest
 
 from aiointerpreters import Queue, QueueEmpty, QueueFull, QueueShutDown, Runner
 from helpers.limits import SLOWNESS, SOON
-from helpers.process import LINUX, eventually, native_threads, open_fds
+from helpers.process import LINUX, eventually, native_threads, open_fds, target
 from workfns import queues, views
 
 VIEWS = int(os.environ.get("AIO_STRESS_VIEWS") or 100_000 / SLOWNESS)
@@ -40,9 +40,12 @@ def nothing_left() -> Iterator[None]:
     gc.collect()
     threads, descriptors = native_threads(), open_fds()
     yield
-    gc.collect()
-    assert eventually(lambda: native_threads() <= threads)
-    assert eventually(lambda: open_fds() <= descriptors)
+
+    def is_met() -> bool:
+        gc.collect()  # once more, if something has ended since: that may have been in a cycle
+        return native_threads() <= threads and open_fds() <= descriptors
+
+    assert eventually(is_met), [target(fd) for fd in os.listdir("/proc/self/fd")]
 
 
 @contextlib.contextmanager
