@@ -161,7 +161,8 @@ def forward_loaded() -> None:
 
 def forward(module: ModuleType) -> None:
     """Forward what comes from that module, which has just been loaded, or reloaded."""
-    _WAITS_FOR[module.__name__](module)
+    if channel is not None:  # as it is where user code has removed our modules
+        _WAITS_FOR[module.__name__](module)
 
 
 def _set_up_logging(logging: ModuleType) -> None:
