@@ -25,7 +25,7 @@ from report import GRACE, LONG, Run
 
 from aiointerpreters import Runner
 from helpers.limits import CHECKED, SLOWNESS
-from helpers.process import eventually, native_threads, open_fds, target
+from helpers.process import eventually, native_threads, open_fds, target, wait_once
 from workfns import stress
 
 type Scene = Callable[["Actor"], Coroutine[Any, Any, None]]
@@ -296,8 +296,7 @@ class Baseline:
     """How much of everything there is between two acts."""
 
     def __init__(self) -> None:
-        with Runner(workers=1).start():
-            pass  # the first wait in the main thread makes a pipe that stays
+        wait_once()
         if uvloop is not None:
             uvloop.new_event_loop().close()  # the first one makes another such
         gc.collect()

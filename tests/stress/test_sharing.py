@@ -19,7 +19,7 @@ import pytest
 
 from aiointerpreters import Queue, QueueEmpty, QueueFull, QueueShutDown, Runner
 from helpers.limits import SLOWNESS, SOON
-from helpers.process import LINUX, eventually, native_threads, open_fds, target
+from helpers.process import LINUX, eventually, native_threads, open_fds, target, wait_once
 from workfns import queues, views
 
 VIEWS = int(os.environ.get("AIO_STRESS_VIEWS") or 100_000 / SLOWNESS)
@@ -35,8 +35,7 @@ def nothing_left() -> Iterator[None]:
     if not LINUX:
         yield
         return
-    with Runner(workers=1).start():
-        pass  # the first wait in the main thread makes a pipe that stays
+    wait_once()
     gc.collect()
     threads, descriptors = native_threads(), open_fds()
     yield
