@@ -453,6 +453,11 @@ async def said(fifo: str) -> int:
     return int(await anyio.to_thread.run_sync(Path(fifo).read_text))
 
 
+async def hang_until_stopped(fifo: str, runner: Any) -> None:
+    with pytest.raises(RunnerError, match="stopped"):
+        await run_sync(refusing.say_and_hang, fifo, runner=runner)
+
+
 class TestElsewhere:
     """Calls in processes and threads."""
 
@@ -632,14 +637,10 @@ class TestElsewhere:
 
     def test_a_call_whose_runner_is_stopped_fails(self, run: Run, fifo: str) -> None:
         async def main() -> None:
-            async def call(runner: Any) -> None:
-                with pytest.raises(RunnerError, match="stopped"):
-                    await run_sync(refusing.say_and_hang, fifo, runner=runner)
-
             async with anyio.create_task_group() as group:
                 with pytest.raises(LookupError):
                     async with started(Runner(workers=1)) as runner:
-                        group.start_soon(call, runner.options(where="process"))
+                        group.start_soon(hang_until_stopped, fifo, runner.options(where="process"))
                         await said(fifo)
                         raise LookupError
 
@@ -662,14 +663,10 @@ class TestElsewhere:
 
     def test_who_no_longer_waits_for_the_end_stops_processes_too(self, run: Run, fifo: str) -> None:
         async def main() -> None:
-            async def call(runner: Any) -> None:
-                with pytest.raises(RunnerError, match="stopped"):
-                    await run_sync(refusing.say_and_hang, fifo, runner=runner)
-
             async with anyio.create_task_group() as group:
                 with anyio.CancelScope() as scope:
                     async with started(Runner(workers=1)) as runner:
-                        group.start_soon(call, runner.options(where="process"))
+                        group.start_soon(hang_until_stopped, fifo, runner.options(where="process"))
                         await said(fifo)
                         scope.cancel()
 
